@@ -1,0 +1,7 @@
+"""`python -m remedy`."""
+
+import sys
+
+from remedy.cli import main
+
+sys.exit(main())

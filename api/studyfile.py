@@ -1,0 +1,94 @@
+"""The study file: a YAML file that says the same things as the command line."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from remedy.spaces.error import InputError
+
+DEFAULTS: dict[str, Any] = {
+    "seed": 0,
+    "runs": 150,
+    "seeds": 3,
+    "confirm_seeds": 5,
+    "fixes": 3,
+    "only": [],
+    "without": [],
+}
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "goal": (str, int, float),
+    "seed": int,
+    "run_timeout": (int, float),
+    "runs": int,
+    "budget": (int, float),
+    "timeout": (int, float),
+    "seeds": int,
+    "confirm_seeds": int,
+    "fixes": int,
+    "only": list,
+    "without": list,
+    "name": str,
+    "workers": int,
+    "gpus": (int, float),
+    "address": str,
+}
+
+
+def complete(asked: argparse.Namespace) -> None:
+    """Fill in what the command line leaves open: from the study file, where the target is one, then the defaults.
+
+    Raises:
+        InputError: the file cannot be read, or holds an unknown key or a value of another kind.
+    """
+    content = _read(Path(asked.target)) if asked.target.endswith((".yaml", ".yml")) else {}
+    for key in _TYPES:
+        if hasattr(asked, key) and getattr(asked, key) is None:
+            value = content.get(key, DEFAULTS.get(key))
+            setattr(asked, key, str(value) if key == "goal" and value is not None else value)
+    limit = getattr(asked, "run_timeout", None)
+    if limit is not None and not 0 < limit < math.inf:
+        msg = f"--run-timeout is {limit:g}; it may be a number of seconds above 0"
+        raise InputError(msg)
+    if content:
+        asked.target = content["target"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        msg = f"study file {str(path)!r} cannot be read: {error.strerror}"
+        raise InputError(msg) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        msg = f"study file {str(path)!r} is no YAML" + (f" (line {line + 1})" if line is not None else "")
+        raise InputError(msg) from None
+    if not isinstance(content, dict) or not isinstance(content.get("target"), str):
+        msg = f"study file {str(path)!r} has no key target; it may be such as target: train.py:training"
+        raise InputError(msg)
+    for key, value in content.items():
+        if key == "target":
+            continue
+        name = str(key).replace("-", "_")
+        if name not in _TYPES:
+            msg = f"study file {str(path)!r}: key {key!r} is unknown; it may be target, {', '.join(_TYPES)}"
+            raise InputError(msg)
+        if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
+            msg = f"study file {str(path)!r}: {key} is {value!r}; it may be {_kinds(_TYPES[name])}"
+            raise InputError(msg)
+    found = {str(key).replace("-", "_"): value for key, value in content.items()}
+    file, colon, function = found["target"].partition(":")
+    if file.endswith(".py") and not Path(file).is_absolute():
+        # Named from where the study file lies, so that the pair can be moved and submitted from anywhere.
+        found["target"] = f"{path.parent / file}{colon}{function}"
+    return found
+
+
+def _kinds(kinds: type | tuple[type, ...]) -> str:
+    names = {str: "text", int: "a whole number", float: "a number", list: "a list of names"}
+    return " or ".join(dict.fromkeys(names[kind] for kind in (kinds if isinstance(kinds, tuple) else (kinds,))))

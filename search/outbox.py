@@ -1,0 +1,135 @@
+"""What waits to be written: a queue with its own thread, patience, and a file for what the store did not take."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from remedy.search import rows
+from remedy.search.links import redact
+
+SPOOL = "unrecorded.jsonl"
+_FIRST_DELAY, _LAST_DELAY = 1.0, 60.0
+
+
+class Outbox:
+    """Hands rows to `write`, one after the other, in a thread of its own.
+
+    `write` raises `Refused` for a row that the store will never take: it is put aside, the others go on. Any other
+    error means that the store is away: the same row is tried again, later and later. At each failure, and at the end,
+    the file `spool` is what waits; it is gone when nothing does.
+    """
+
+    def __init__(self, spool: Path, write: Callable[[rows.Row], rows.Row]) -> None:
+        """Nothing happens before `start`."""
+        self.error = ""
+        self._spool = spool
+        self._write = write
+        self._head: rows.Parent | None = None
+        self._waiting: deque[rows.Row] = deque()
+        self._refused: list[rows.Row] = []
+        self._changed = threading.Condition()
+        self._closing = self._abandoned = False
+        self._thread = threading.Thread(target=self._work, name="remedy-record", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """How many rows the store has not taken."""
+        with self._changed:
+            return len(self._waiting) + len(self._refused)
+
+    def start(self, parent: rows.Parent, queued: Iterable[rows.Row]) -> None:
+        """Begin with the study's own row, which every later one needs."""
+        self._head = parent
+        self._waiting.extend([parent, *queued])
+        self._thread.start()
+
+    def add(self, row: rows.Row) -> None:
+        """Queue a row."""
+        with self._changed:
+            self._waiting.append(row)
+            self._changed.notify_all()
+
+    def close(self, timeout: float) -> None:
+        """Write what waits until the store fails or `timeout` seconds are over; keep the rest in the file."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._head is not None:
+            self._thread.join(timeout)
+            self._abandoned = True  # a thread that hangs in the store writes nothing after its present row
+            self._save()
+
+    def _work(self) -> None:
+        delay = _FIRST_DELAY
+        while not self._abandoned:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._waiting) or self._closing)
+                if not self._waiting:
+                    return
+                row = self._waiting[0]
+            try:
+                written = self._write(row)
+            except Refused as error:
+                self.error = str(error)
+                with self._changed:
+                    self._refused.append(self._waiting.popleft())
+                self._save()
+            except Exception as error:  # noqa: BLE001  (nothing the store does may end the study)
+                self.error = sentence(error)
+                self._save()
+                with self._changed:
+                    if self._closing:
+                        return
+                    self._changed.wait_for(lambda: self._closing, delay)
+                delay = min(2 * delay, _LAST_DELAY)
+            else:
+                delay = _FIRST_DELAY
+                with self._changed:
+                    self._waiting.popleft()
+                    if isinstance(written, rows.Parent):
+                        self._head = written
+
+    def _save(self) -> None:
+        """Write the file, whole or not at all."""
+        with self._changed:
+            left = [*self._refused, *self._waiting]
+            head = [] if self._head is None else [self._head]
+        lines = [
+            rows.to_line(row) + "\n" for row in (*head, *(row for row in left if not isinstance(row, rows.Parent)))
+        ]
+        try:
+            if not left:
+                self._spool.unlink(missing_ok=True)
+                return
+            self._spool.parent.mkdir(parents=True, exist_ok=True)
+            beside = self._spool.with_name(self._spool.name + ".part")
+            beside.write_text("".join(lines))
+            beside.replace(self._spool)
+        except OSError as error:
+            self.error = sentence(error)
+
+
+class Refused(Exception):  # noqa: N818  (it is the store's answer, more than an error)
+    """The store answered, and would answer the same again."""
+
+
+def sentence(error: Exception) -> str:
+    """Return the first line of an error, without secrets."""
+    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    return redact(f"{type(error).__name__}: {first}")[:300].rstrip(" .:;")
+
+
+def read(spool: Path) -> list[rows.Row]:
+    """Read a spool; one that cannot be read is put aside, not lost."""
+    if not spool.is_file():
+        return []
+    try:
+        return [rows.from_line(line) for line in spool.read_text().splitlines() if line.strip()]
+    except (ValueError, KeyError, TypeError) as error:
+        aside = spool.replace(spool.with_suffix(".unreadable"))
+        print(f"remedy: {spool} cannot be read ({error}); it was put aside as {aside}", file=sys.stderr)  # noqa: T201
+        return []

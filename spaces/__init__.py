@@ -1,0 +1,1 @@
+"""What may be changed: trainings, slots, remedies, symptoms."""

@@ -1,0 +1,291 @@
+"""Builds the live parts of one run: a fold of the combination's remedies over the slots, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from remedy.spaces import gather
+from remedy.spaces.batches import Epochs, batches_in, check_pair, evaluation, own_sampler, resampled
+from remedy.spaces.combination import Combination
+from remedy.spaces.cross_entropy import reading
+from remedy.spaces.error import InputError
+from remedy.spaces.facts import Facts
+from remedy.spaces.metric import check_kind
+from remedy.spaces.objective import Criterion, Objective, TargetKind
+from remedy.spaces.remedy import Inapplicable, Receipt, Remedy
+from remedy.spaces.schedule import Schedule
+from remedy.spaces.seeding import derive, seed_all
+from remedy.spaces.slot import Slot
+from remedy.spaces.training import Training
+
+Rule = Callable[[list[nn.Parameter]], Any]
+_MODEL_SLOTS = (
+    Slot.WIDTH,
+    Slot.DEPTH,
+    Slot.RESIDUAL,
+    Slot.ACTIVATION,
+    Slot.NORMALISATION,
+    Slot.DROPOUT,
+    Slot.INITIALISATION,
+)
+_CRITERION_SLOTS = (Slot.CLASS_WEIGHT, Slot.LABEL_SMOOTHING, Slot.LOGITS)
+_OPTIMIZER_SLOTS = (Slot.OPTIMIZER, Slot.LEARNING_RATE, Slot.WEIGHT_DECAY)
+
+
+@dataclass
+class Parts:
+    """The live parts of one run, the only mutable thing in it."""
+
+    train: Any
+    validation: DataLoader[Any]
+    facts: Facts
+    device: torch.device
+    model: nn.Module
+    original: Criterion
+    criterion: Criterion
+    sampler: Any = None
+    batch_size: int | None = None
+    inputs: nn.Module | None = None
+    optimizer: Optimizer = None  # type: ignore[assignment]  # built before the slot `optimizer`
+    schedule: Schedule = field(default_factory=Schedule)
+    scheduler: Any = None
+    weight_constraint: Rule | None = None
+    gradient: Rule | None = None
+    epochs: Epochs = None  # type: ignore[assignment]  # built last
+    steps: int = 0
+    receipts: tuple[Receipt, ...] = ()
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The parameters the optimizer updates."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def assemble(
+    training: Training,
+    combination: Combination | None = None,
+    catalogue: Mapping[str, Remedy] | None = None,
+    *,
+    seed: int = 0,
+    data_seed: int = 0,
+) -> Parts:
+    """Build a run: fresh weights of `seed`, the data of `data_seed`, every remedy of the combination applied.
+
+    A fix that the training carries (`Fix.apply`) is applied too. The parts are live: `parts.model`, `parts.criterion`
+    (outputs, targets -> loss), `parts.optimizer`, `parts.scheduler`, `parts.epochs`, and the rules `parts.gradient` and
+    `parts.weight_constraint`, to be called with the parameters before and after each step where they are not None.
+
+    Raises:
+        InputError: the training's parts cannot be what they are.
+        Inapplicable: a remedy found nothing to change.
+    """
+    combination, catalogue = combination or Combination(), catalogue or {}
+    if training.fix is not None:
+        combination = training.fix.combination.plus(combination)
+        catalogue = {**training.fix.catalogue, **catalogue}
+    seed_all(derive(data_seed, "data"))
+    train, validation = check_pair(training.data())
+    seed_all(derive(seed, "model"))
+    parts = _begin(training, train, validation)
+    for slot in Slot:
+        # Width and depth may build the model anew; whatever looks into it later sees what it is given.
+        if slot is Slot.RESIDUAL and parts.inputs is not None:
+            _prepend(parts.model, parts.inputs)
+        if slot is Slot.OPTIMIZER:
+            parts.model.to(parts.device)
+            if parts.inputs is not None:
+                parts.inputs.to(parts.device)
+            parts.optimizer = _optimizer(training, parts.model)
+        if slot is Slot.BUDGET:
+            _finish(parts, training, seed)
+        name = combination.remedies.get(str(slot))
+        if name is not None:
+            _apply(parts, catalogue[name], combination)
+    if {"learning_rate", "optimizer"} & set(combination.remedies) and "schedule" not in combination.remedies:
+        _check_schedule_keeps(parts.schedule, parts.optimizer)
+    # What happens in training (dropout) must not depend on how many numbers the initialisation drew.
+    seed_all(derive(seed, "training"))
+    return parts
+
+
+def _begin(training: Training, train: Any, validation: Any) -> Parts:
+    loaders = isinstance(train, DataLoader)
+    if loaders and training.batch_size is not None:
+        msg = f"batch_size is {training.batch_size}, but data() gives DataLoaders, which have their own; leave it out"
+        raise InputError(msg)
+    if not loaders and training.batch_size is None:
+        msg = "batch_size is missing; it may be left out only where data() gives DataLoaders"
+        raise InputError(msg)
+    if loaders and training.sampler is not None:
+        msg = "sampler is given, but data() gives DataLoaders, which have their own; leave it out"
+        raise InputError(msg)
+    model = gather.build_model(training, {})
+    inputs, targets = gather.probe_batch(train, training.collate_fn)
+    outputs = outputs_of(model, inputs)
+    every = gather.targets_of(train, training.collate_fn)
+    kind = gather.kind_of(every, outputs)
+    check_kind(training.metric, kind, outputs, targets)
+    criterion = reading(training.loss, kind, outputs, targets)
+    wide = outputs.dim() > 1 and kind is not TargetKind.BINARY
+    classes = 0 if kind is TargetKind.REAL else outputs.shape[1] if wide else 1
+    counts, labels = gather.class_counts(every, kind, classes, criterion.ignored)
+    knobs = gather.open_knobs(training)
+    turned: dict[str, Any] = {}
+    sampler = own_sampler(train) if loaders else training.sampler(train) if training.sampler is not None else None
+    if sampler is not None and not hasattr(sampler, "__iter__"):
+        msg = f"sampler() returned {type(sampler).__name__}; it may return a torch.utils.data.Sampler"
+        raise InputError(msg)
+    batches = batches_in(train, training.batch_size, sampler, model)
+
+    def rebuild(**chosen: Any) -> nn.Module:
+        turned.update(chosen)  # a second remedy that turns a knob keeps what the first turned
+        return gather.build_model(training, turned)
+
+    facts = Facts(
+        kind=kind,
+        classes=classes,
+        counts=counts,
+        labels=labels,
+        inputs=inputs,
+        targets=targets,
+        every_input=gather.inputs_of(train, inputs),
+        mode=training.mode or "max",
+        batch_size=training.batch_size or len(targets),
+        steps=training.steps or (training.epochs or 1) * batches,
+        steps_per_epoch=batches,
+        rebuild=rebuild,
+        knobs=knobs,
+        resampled=sampler is not None,
+    )
+    return Parts(
+        train=train,
+        validation=evaluation(validation, training.collate_fn),
+        facts=facts,
+        device=_device(training),
+        model=model,
+        original=criterion,
+        criterion=criterion,
+        batch_size=training.batch_size,
+        sampler=sampler,
+        schedule=Schedule(training.schedule, training.schedule_interval),
+        gradient=training.clip,
+        steps=facts.steps,
+    )
+
+
+def outputs_of(model: nn.Module, inputs: Any) -> torch.Tensor:
+    """Return the model's outputs on a batch, in evaluation mode, without gradients.
+
+    Raises:
+        InputError: the model returned something that is no tensor.
+    """
+    model.eval()
+    with torch.no_grad():
+        outputs = model(inputs)
+    model.train()
+    if not isinstance(outputs, torch.Tensor):
+        msg = f"model(inputs) returned {type(outputs).__name__}; it may return a tensor of outputs, one row a sample"
+        raise InputError(msg)
+    return outputs
+
+
+def _device(training: Training) -> torch.device:
+    if training.device is not None:
+        return torch.device(training.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _optimizer(training: Training, model: nn.Module) -> Optimizer:
+    optimizer = training.optimizer(model.parameters())
+    if not isinstance(optimizer, Optimizer):
+        msg = f"optimizer() returned {type(optimizer).__name__}; it may return a torch.optim.Optimizer"
+        raise InputError(msg)
+    if isinstance(optimizer, torch.optim.LBFGS):
+        msg = "optimizer() returned LBFGS, which needs a closure; it may return any optimizer with a plain step()"
+        raise InputError(msg)
+    return optimizer
+
+
+def _prepend(model: nn.Module, transform: nn.Module) -> None:
+    # Not a submodule: a Sequential would run it as its last layer.
+    model.register_forward_pre_hook(lambda _module, args: (transform(args[0]), *args[1:]))
+
+
+def _finish(parts: Parts, training: Training, seed: int) -> None:
+    parts.scheduler = parts.schedule.make(parts.optimizer) if parts.schedule.make is not None else None
+    if parts.schedule.make is not None and not callable(getattr(parts.scheduler, "step", None)):
+        msg = f"schedule() returned {type(parts.scheduler).__name__}; it may return a torch.optim.lr_scheduler"
+        raise InputError(msg)
+    order = derive(seed, "order")
+    parts.epochs = Epochs(parts.train, parts.batch_size, parts.sampler, training.collate_fn, order, parts.model)
+    parts.steps = training.steps or (training.epochs or 1) * len(parts.epochs)
+
+
+def _apply(parts: Parts, remedy: Remedy, combination: Combination) -> None:
+    own = {key.split(".", 1)[1]: value for key, value in combination.items if key.startswith(f"{remedy.name}.")}
+    extra = {"facts": replace(parts.facts, receipts=parts.receipts)} if remedy.wants_facts else {}
+    change = remedy.function(_value(parts, remedy.slot), **own, **extra)
+    _put(parts, remedy.slot, change.value)
+    parts.receipts += (Receipt(remedy.name, remedy.slot, change.receipt),)
+
+
+def _value(parts: Parts, slot: Slot) -> Any:
+    if slot is Slot.OBJECTIVE:
+        return Objective(parts.model, parts.criterion)
+    return getattr(parts, _attribute(slot))
+
+
+def _put(parts: Parts, slot: Slot, value: Any) -> None:
+    if slot is Slot.OBJECTIVE:
+        parts.model, parts.criterion = value.model, value.criterion
+    elif slot is Slot.SAMPLING and isinstance(parts.train, DataLoader):
+        parts.sampler, parts.train = value, resampled(parts.train, value)
+    else:
+        setattr(parts, _attribute(slot), value)
+
+
+def _attribute(slot: Slot) -> str:
+    if slot in _MODEL_SLOTS:
+        return "model"
+    if slot in _CRITERION_SLOTS:
+        return "criterion"
+    if slot in _OPTIMIZER_SLOTS:
+        return "optimizer"
+    named = {
+        Slot.INPUTS: "inputs",
+        Slot.SAMPLING: "sampler",
+        Slot.BATCH_SIZE: "batch_size",
+        Slot.SCHEDULE: "schedule",
+        Slot.WEIGHT_CONSTRAINT: "weight_constraint",
+        Slot.GRADIENT: "gradient",
+        Slot.BUDGET: "steps",
+    }
+    if slot not in named:
+        msg = f"slot {slot} is reserved: no remedy can fill it yet"
+        raise InputError(msg)
+    return named[slot]
+
+
+def _check_schedule_keeps(schedule: Schedule, optimizer: Optimizer) -> None:
+    """Refuse to count a learning rate that the user's scheduler overwrites (OneCycleLR sets its own)."""
+    if schedule.make is None:
+        return
+    reached = []
+    for rate in (1.0, 0.5):
+        groups = [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in optimizer.param_groups]
+        stand_in = torch.optim.SGD(groups, lr=rate, momentum=0.9)
+        try:
+            schedule.make(stand_in)
+        except Exception:  # noqa: BLE001  (it needs more of its optimizer than a stand-in has: nothing is known)
+            return
+        reached.append(float(stand_in.param_groups[0]["lr"]))
+    if reached[0] != 0 and abs(reached[1] / reached[0] - 0.5) > 1e-6:
+        msg = "the training's scheduler sets its own learning rate, so the optimizer's has no effect"
+        raise Inapplicable(msg)

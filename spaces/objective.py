@@ -1,0 +1,77 @@
+"""The objective of a training: what the loss reads of the model's output, and the loss itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import torch
+from torch import nn
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+IGNORED = -100
+
+
+def ignored_by(loss: object) -> int:
+    """Return the class that a loss leaves out: its `ignore_index` where it has one, else torch's usual one."""
+    own = getattr(loss, "ignore_index", IGNORED)
+    return own if isinstance(own, int) else IGNORED
+
+
+class TargetKind(StrEnum):
+    """What the targets are; found from the data."""
+
+    CLASS_INDEX = "class index"
+    ONE_HOT = "one-hot"
+    BINARY = "one 0/1 column"
+    MULTI_LABEL = "multi-label"
+    REAL = "real numbers"
+
+
+class Scale(StrEnum):
+    """What the criterion takes the scores for; decides where a binary decision is cut (0 for logits, else 0.5)."""
+
+    LOGITS = "logits"
+    PROBABILITIES = "probabilities"
+    VALUES = "values"
+
+
+def _as_is(outputs: torch.Tensor) -> torch.Tensor:
+    return outputs
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A loss in two acts: `read(outputs)` gives the scores, `loss(scores, targets)` the scalar.
+
+    `read` is the identity unless a remedy takes the logits from inside the model. `scale` says what the user's loss
+    takes the *outputs* for, `cross_entropy` whether it is the mean cross-entropy in nats (weighted or smoothed ones
+    too), so that guessing has a known level.
+    """
+
+    loss: Loss
+    scale: Scale = Scale.VALUES
+    read: Callable[[torch.Tensor], torch.Tensor] = _as_is
+    cross_entropy: bool = False
+
+    @property
+    def ignored(self) -> int:
+        """The class that the loss leaves out."""
+        return ignored_by(self.loss)
+
+    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the scalar loss of a batch."""
+        return self.loss(self.read(outputs), targets)
+
+    def with_loss(self, loss: Loss) -> Criterion:
+        """Exchange the loss and keep what is read."""
+        return replace(self, loss=loss)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The value of the slot `objective`: the model and its criterion, since one act may concern both."""
+
+    model: nn.Module
+    criterion: Criterion

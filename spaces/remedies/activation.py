@@ -1,0 +1,102 @@
+"""Remedies for the activation: every hidden activation is exchanged, never the one of the output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from remedy.spaces.distribution import Float
+from remedy.spaces.facts import Facts
+from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
+from remedy.spaces.slot import Slot
+from remedy.spaces.surgery import swap_activations
+
+_OFF = "posts 000, 001: change the activation"
+
+
+@remedy(
+    Slot.ACTIVATION,
+    treats=("dead_units", "zero_gradient", "vanishing_gradient"),
+    invasiveness=4,
+    source=f"{_OFF}; post 002 (slope 1/3); Maas et al. 2013; catalogue R36",
+    slope=Float(0.01, 0.34, log=True),
+)
+def leaky_relu(model: nn.Module, *, slope: float = 0.1, facts: Facts) -> Change:
+    """Swaps the hidden activations for leaky ReLU, which has no flat half."""
+    return _swapped(model, facts, "leaky_relu", partial(nn.LeakyReLU, slope))
+
+
+@remedy(
+    Slot.ACTIVATION,
+    treats=("dead_units", "zero_gradient", "vanishing_gradient"),
+    invasiveness=4,
+    source=f"{_OFF}; Clevert et al. 2016; AutoTrainer (ICSE'21); catalogue R37",
+)
+def elu(model: nn.Module, *, facts: Facts) -> Change:
+    """Swaps the hidden activations for ELU, which goes on below zero and saturates there."""
+    return _swapped(model, facts, "elu", nn.ELU)
+
+
+@remedy(
+    Slot.ACTIVATION,
+    treats=("dead_units", "zero_gradient", "vanishing_gradient"),
+    invasiveness=4,
+    source=f"{_OFF}; Hendrycks & Gimpel 2016; catalogue R37",
+)
+def gelu(model: nn.Module, *, facts: Facts) -> Change:
+    """Swaps the hidden activations for GELU, a smooth ReLU."""
+    return _swapped(model, facts, "gelu", nn.GELU)
+
+
+@remedy(
+    Slot.ACTIVATION,
+    treats=("dead_units", "zero_gradient", "vanishing_gradient"),
+    invasiveness=4,
+    source=f"{_OFF}; Ramachandran et al. 2017; catalogue R37",
+)
+def silu(model: nn.Module, *, facts: Facts) -> Change:
+    """Swaps the hidden activations for SiLU, a smooth ReLU."""
+    return _swapped(model, facts, "silu", nn.SiLU)
+
+
+@remedy(
+    Slot.ACTIVATION,
+    treats=("vanishing_gradient", "dead_units", "exploding_gradient", "non_finite"),
+    invasiveness=4,
+    source=f"{_OFF}; LeCun et al. 1998; AutoTrainer (ICSE'21); catalogue R37",
+)
+def tanh(model: nn.Module, *, facts: Facts) -> Change:
+    """Swaps the hidden activations for tanh, whose output is bounded and centred."""
+    return _swapped(model, facts, "tanh", nn.Tanh)
+
+
+@remedy(
+    Slot.ACTIVATION,
+    treats=("vanishing_gradient", "chance_plateau"),
+    invasiveness=4,
+    source=f"{_OFF}; Glorot et al. 2011; AutoTrainer (ICSE'21); catalogue R37",
+)
+def relu(model: nn.Module, *, facts: Facts) -> Change:
+    """Swaps saturating hidden activations for ReLU, which passes the gradient undiminished."""
+    return _swapped(model, facts, "relu", nn.ReLU)
+
+
+def _swapped(model: nn.Module, facts: Facts, name: str, build: Callable[[], nn.Module]) -> Change:
+    new = build()
+
+    def differs(old: nn.Module | str) -> bool:
+        if isinstance(old, str):
+            return old != name
+        return type(old) is not type(new) or getattr(old, "negative_slope", 0) != getattr(new, "negative_slope", 0)
+
+    paths, calls = swap_activations(model, facts.inputs, differs, build)
+    if not paths and not calls:
+        raise Inapplicable(f"every hidden activation already is {new}")
+    told = [f"{len(paths)} module(s): {', '.join(paths)}"] if paths else []
+    told += [f"{len(calls)} call(s) of {', '.join(sorted(set(calls)))}"] if calls else []
+    return Change(model, f"{new} in place of {' and '.join(told)}")
+
+
+REMEDIES: tuple[Remedy, ...] = (leaky_relu, elu, gelu, silu, tanh, relu)

@@ -1,0 +1,51 @@
+"""The slots of a training: the parts that can be exchanged, in the order in which remedies are applied."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Slot(StrEnum):
+    """One part of a training. The order of the members is the order of application.
+
+    What a remedy of the slot receives as its value, and returns:
+
+    - `inputs`: `nn.Module | None`, a transform of the input batch, made part of the model
+    - `targets`: reserved (transforms of the target)
+    - `sampling`: `torch.utils.data.Sampler | None` over the train set; None means shuffled
+    - `batch_size`: `int`
+    - `width`, `depth`, `residual`, `activation`, `normalisation`, `dropout`, `initialisation`: the `nn.Module`
+    - `objective`: `Objective`, the model *and* the criterion, since one act may concern both
+    - `class_weight`, `label_smoothing`, `logits`: `Criterion`
+    - `optimizer`, `learning_rate`, `weight_decay`: the `torch.optim.Optimizer`, before its first step
+    - `schedule`: `Schedule`
+    - `weight_constraint`, `gradient`: `Callable[[list[Parameter]], None] | None`, run after / before each step
+    - `averaging`, `precision`, `guard`: reserved
+    - `budget`: `int`, optimizer steps
+    """
+
+    INPUTS = "inputs"
+    TARGETS = "targets"
+    SAMPLING = "sampling"
+    BATCH_SIZE = "batch_size"
+    WIDTH = "width"
+    DEPTH = "depth"
+    RESIDUAL = "residual"
+    ACTIVATION = "activation"
+    NORMALISATION = "normalisation"
+    DROPOUT = "dropout"
+    INITIALISATION = "initialisation"
+    OBJECTIVE = "objective"
+    CLASS_WEIGHT = "class_weight"
+    LABEL_SMOOTHING = "label_smoothing"
+    LOGITS = "logits"
+    OPTIMIZER = "optimizer"
+    LEARNING_RATE = "learning_rate"
+    SCHEDULE = "schedule"
+    WEIGHT_DECAY = "weight_decay"
+    WEIGHT_CONSTRAINT = "weight_constraint"
+    GRADIENT = "gradient"
+    AVERAGING = "averaging"
+    PRECISION = "precision"
+    GUARD = "guard"
+    BUDGET = "budget"

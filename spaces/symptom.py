@@ -1,0 +1,78 @@
+"""The ways a training goes wrong, as the user sees them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+
+class Symptom(StrEnum):
+    """A way a run goes wrong. `about` says what is seen, `means` what it usually comes from, `source` who says so."""
+
+    about: str
+    means: str
+    source: str
+
+    def __new__(cls, value: str, about: str, means: str, source: str) -> Self:
+        """Carry the texts with the member, so that the catalogue of symptoms is this one list."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.about = about
+        member.means = means
+        member.source = source
+        return member
+
+    NON_FINITE = (
+        "non_finite",
+        "the loss or a parameter became NaN or infinite",
+        "a logarithm of 0, a division by 0, or a step so large that the numbers overflow",
+        "posts 000, 001, 002; catalogue P05",
+    )
+    SATURATED_SOFTMAX = (
+        "saturated_softmax",
+        "the softmax gives probability 1 to wrong classes and no gradient flows back",
+        "a loss computed from (clipped) probabilities in place of logits, after a step that was too large",
+        "post 002; catalogue P04, P06",
+    )
+    DEAD_UNITS = (
+        "dead_units",
+        "a hidden layer is zero for every input, so only the biases behind it still learn",
+        "a step too large threw all units of a ReLU layer into its flat half",
+        "post 003; catalogue P07",
+    )
+    ZERO_GRADIENT = (
+        "zero_gradient",
+        "every weight gradient is exactly 0 although the loss is not",
+        "the loss or an activation is flat where the network stands; nothing can recover",
+        "post 002; catalogue D06",
+    )
+    CLASS_TAKEOVER = (
+        "class_takeover",
+        "one class takes over: almost every input is assigned to it",
+        "an update pushed the last layer so far that its output no longer depends on the input",
+        "post 002; catalogue P03",
+    )
+    ACCURACY_COLLAPSE = (
+        "accuracy_collapse",
+        "the metric rose well above chance and fell back to it",
+        "a learning rate too large for the loss as it is computed, often with probabilities in place of logits",
+        "posts 000, 001; catalogue P01",
+    )
+    EXPLODING_GRADIENT = (
+        "exploding_gradient",
+        "gradients grow by orders of magnitude and the loss stays far above that of guessing",
+        "a learning rate too large, unscaled inputs, or an initialisation that amplifies",
+        "posts 000, 001; catalogue P10, P19",
+    )
+    VANISHING_GRADIENT = (
+        "vanishing_gradient",
+        "the gradient of the first layers is orders of magnitude smaller than that of the last",
+        "many saturating layers without normalisation or residual paths",
+        "post 002; catalogue P11",
+    )
+    CHANCE_PLATEAU = (
+        "chance_plateau",
+        "the loss stays at the entropy of the labels (ln N for N balanced classes), the metric at guessing",
+        "a learning rate far off, a softmax fed into a loss that expects logits, no signal; healthy runs pass it too",
+        "post 003; catalogue P02",
+    )

@@ -1,0 +1,119 @@
+"""Every remedy of the catalogue, on trainings of every kind. The list is the catalogue: a new remedy is tested too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from remedy.spaces.assembly import Parts
+from remedy.spaces.catalogue import REMEDIES
+from remedy.spaces.remedy import Inapplicable
+from remedy.spaces.slot import Slot
+
+MODEL = {Slot.WIDTH, Slot.DEPTH, Slot.RESIDUAL, Slot.ACTIVATION, Slot.NORMALISATION, Slot.DROPOUT, Slot.INITIALISATION}
+# What of a run each slot may change; everything else has to stay what it is in the baseline.
+MAY_CHANGE = {
+    **{slot: {"structure", "forward", "weights"} for slot in MODEL},
+    Slot.INPUTS: {"inputs", "forward"},
+    Slot.SAMPLING: {"sampler"},
+    Slot.OBJECTIVE: {"forward", "loss", "read"},
+    Slot.CLASS_WEIGHT: {"loss"},
+    Slot.LABEL_SMOOTHING: {"loss"},
+    Slot.LOGITS: {"read"},
+    Slot.OPTIMIZER: {"optimizer"},
+    Slot.LEARNING_RATE: {"optimizer"},
+    Slot.WEIGHT_DECAY: {"optimizer"},
+    Slot.SCHEDULE: {"schedule", "optimizer"},  # a warm-up begins by lowering the learning rate
+    Slot.WEIGHT_CONSTRAINT: {"constraint"},
+    Slot.GRADIENT: {"gradient"},
+}
+
+
+def look(parts: Parts) -> dict[str, Any]:
+    model, sampler = parts.model, parts.sampler
+    hooks = [
+        (path, len(module._forward_hooks), len(module._forward_pre_hooks), "forward" in module.__dict__)
+        for path, module in model.named_modules()
+    ]
+    groups = [{key: str(value) for key, value in g.items() if key != "params"} for g in parts.optimizer.param_groups]
+    loss = parts.criterion.loss
+    return {
+        "structure": [(path, type(module), module.extra_repr()) for path, module in model.named_modules()],
+        "forward": hooks,
+        "weights": [p.detach().clone() for p in model.parameters()],
+        "inputs": parts.inputs is None,
+        "sampler": type(sampler),
+        "loss": vars(loss) if isinstance(loss, nn.Module) else loss.__class__.__name__,
+        "read": type(parts.criterion.read).__name__ + getattr(parts.criterion.read, "__name__", ""),
+        "optimizer": (type(parts.optimizer), groups),
+        "schedule": (type(parts.scheduler), parts.schedule.interval, getattr(parts.scheduler, "patience", None)),
+        "constraint": type(parts.weight_constraint),
+        "gradient": type(parts.gradient),
+        "steps": parts.steps,
+        "batch_size": parts.batch_size,
+    }
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, list) and a and isinstance(a[0], torch.Tensor):
+        return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    return str(a) == str(b)
+
+
+def test_each_remedy_trains_or_says_why_not(any_remedy, problem, training_of, built, steps):
+    training = training_of(problem)
+    baseline = built(training)
+    try:
+        parts = built(training, any_remedy)
+    except Inapplicable as reason:
+        if len(str(reason)) < 10:
+            pytest.fail(f"too short a reason: {reason}")
+        return
+    (receipt,) = parts.receipts
+    assert receipt.remedy == any_remedy
+    assert len(receipt.text) > 10
+    before, after = look(baseline), look(parts)
+    changed = {key for key in before if not same(before[key], after[key])}
+    slot = receipt.slot
+    assert changed <= MAY_CHANGE[slot], changed - MAY_CHANGE[slot]
+    assert changed, "a remedy that changes nothing has to be inapplicable"
+    assert {id(p) for p in parts.parameters} == {id(p) for p in parts.model.parameters()}
+    losses = steps(parts)
+    if bool(torch.isfinite(torch.tensor(steps(baseline))).all()):
+        assert all(bool(torch.isfinite(t).all()) for t in [torch.tensor(losses), *parts.model.parameters()])
+
+
+def test_each_remedy_applies_somewhere(any_remedy, problems, training_of, built):
+    reasons = []
+    for problem in problems:
+        try:
+            built(training_of(problem), any_remedy)
+        except Inapplicable as reason:
+            reasons.append(str(reason))
+        else:
+            return
+    pytest.fail(f"{any_remedy} applies to no problem: {reasons}")
+
+
+def test_the_names_are_unique():
+    assert len({remedy.name for remedy in REMEDIES}) == len(REMEDIES)
+
+
+def test_each_remedy_says_what_it_treats_and_where_it_is_from(any_remedy):
+    remedy = {r.name: r for r in REMEDIES}[any_remedy]
+    assert remedy.treats
+    assert len(set(remedy.treats)) == len(remedy.treats)
+    assert remedy.summary.endswith(".")
+    assert "\n" not in remedy.summary
+
+
+def test_a_remedy_gives_the_same_run_twice(any_remedy, training_of, built, steps):
+    try:
+        first = built(training_of("mlp"), any_remedy)
+    except Inapplicable:
+        return
+    losses = steps(first)
+    assert losses == steps(built(training_of("mlp"), any_remedy))

@@ -1,0 +1,1 @@
+"""The detectors, one symptom a file."""

@@ -1,0 +1,70 @@
+"""The softmax gives probability 1 to wrong classes and no gradient flows back."""
+
+from __future__ import annotations
+
+import math
+
+from remedy.spaces.symptom import Symptom
+from remedy.spaces.verdict import Verdict
+from remedy.workers.detectors.guessing import Mean
+from remedy.workers.detectors.streak import Patience, Streak
+from remedy.workers.detectors.zero_gradient import Freeze
+from remedy.workers.observation import Observation, Outputs, Setting
+
+
+class SaturatedSoftmax:
+    """Stops where saturated outputs leave all weight gradients exactly 0, or next to nothing of them."""
+
+    # cases.md: exact zeros at a loss that is not small had no false alarm on 226 healthy runs. A8: 20 steps suffice
+    # where the loss is high; what revived by itself at such a loss did so within 12.
+    patience = Patience(share=0.02, steps=20)
+    # With a gradient here and there on the way (a frozen net still drifts by its momentum): longer.
+    interrupted = Patience(share=0.1, steps=40, samples=8)
+    # A mean probability of 0.99 over a batch, or half of the validation samples wrong with probability 1 (D11).
+    least_probability = 0.99
+    least_wrong = 0.5
+    # D11 is soft by itself (6 % of good runs early, by a large initial gain), and absorbing where the gradient is gone:
+    # 1e-4 of what it was; D20 found 1e-3 safe together with a chance-level loss.
+    little = 1e-4
+    long_patience = Patience(share=0.1, steps=50, samples=5)
+
+    def __init__(self, setting: Setting) -> None:
+        """Begin a run."""
+        self._setting = setting
+        self._freeze = Freeze(setting)
+        self._wrong = Streak()
+        self._usual = Mean()
+        self._saturated_wrong = math.nan
+
+    def observe(self, observation: Observation) -> Verdict | None:
+        self._freeze.see(observation)
+        if observation.validation is not None:
+            self._saturated_wrong = observation.validation.saturated_wrong
+        batch = observation.batch
+        if batch is None:
+            return None
+        return self._frozen(observation.step, batch) or self._almost(observation, batch)
+
+    def _frozen(self, step: int, batch: Outputs) -> Verdict | None:
+        freeze = self._freeze
+        patience = self.interrupted if freeze.streak.gaps else self.patience
+        surely = batch.top_probability >= self.least_probability or self._saturated_wrong > self.least_wrong
+        if not surely or not patience.over(freeze.streak, self._setting) or not freeze.unfit:
+            return None
+        evidence = f"{freeze.figures}, while the largest probability is {batch.top_probability:.4f} on average"
+        return Verdict(Symptom.SATURATED_SOFTMAX, step, freeze.streak.begin, evidence)
+
+    def _almost(self, observation: Observation, batch: Outputs) -> Verdict | None:
+        step, norm = observation.step, observation.gradient_norm
+        gone = norm <= self.little * self._usual.value
+        wrong = batch.saturated_wrong > self.least_wrong and self._saturated_wrong > self.least_wrong
+        if not self._wrong.see(step, holds=gone and wrong):
+            self._usual.add(norm)
+            return None
+        if not self.long_patience.over(self._wrong, self._setting):
+            return None
+        return Verdict(
+            Symptom.SATURATED_SOFTMAX, step, self._wrong.begin,
+            f"{self._saturated_wrong:.0%} of the validation samples get probability 1 for a wrong class and the "
+            f"gradient norm is {norm:.1e} (before: {self._usual.value:.1e}), from step {self._wrong.begin} to {step}",
+        )  # fmt: skip

@@ -1,0 +1,63 @@
+"""The gradient of the first layers is orders of magnitude smaller than that of the last."""
+
+from __future__ import annotations
+
+import math
+
+from remedy.spaces.symptom import Symptom
+from remedy.spaces.verdict import Verdict
+from remedy.workers.detectors.guessing import Mean, batch_accuracy, progress, skill
+from remedy.workers.detectors.streak import Patience, Streak
+from remedy.workers.detectors.weights import first_to_last
+from remedy.workers.observation import Observation, Setting
+
+
+class VanishingGradient:
+    """Stops where no gradient reaches the first layer and nothing of the input the last; notes the ratio before."""
+
+    # cases.md: first to last below 1e-5, held, had no false alarm on 226 healthy runs and caught 46 % of the doomed.
+    ratio = 1e-5
+    # Deep sigmoid nets under Adam do recover (catalogue P11); they are told by an output whose spread over inputs grows
+    # from 1e-5 on. Below 1e-6 it is rounding: a 12-layer net stays there for 3,000 steps.
+    least_spread = 1e-6
+    chance = 0.1
+    patience = Patience(share=0.25, steps=80, samples=8)
+    note_patience = Patience(share=0.05, steps=20, samples=4)
+
+    def __init__(self, setting: Setting) -> None:
+        """Begin a run."""
+        self._setting = setting
+        self._small = Streak()
+        self._lost = Streak()
+        self._skill = Mean()
+        self._progress = self._spread = math.nan
+        self._noted = False
+
+    def observe(self, observation: Observation) -> Verdict | None:
+        step, ratio = observation.step, first_to_last(observation)
+        if observation.validation is not None:
+            self._spread = observation.validation.input_spread
+        if observation.metric is not None:
+            self._progress = progress(self._setting, observation.metric)
+        small = self._small.see(step, holds=ratio < self.ratio)
+        lost = small and self._spread < self.least_spread and not self._progress > self.chance
+        if self._lost.see(step, holds=lost):
+            self._skill.add(skill(self._setting, batch_accuracy(observation)))
+        else:
+            self._skill = Mean()
+        if self.patience.over(self._lost, self._setting) and not self._skill.value > self.chance:
+            return Verdict(
+                Symptom.VANISHING_GRADIENT, step, self._small.begin,
+                f"the first layer's gradient is {ratio:.0e} of the last layer's, below {self.ratio:.0e} since step "
+                f"{self._small.begin}, the outputs differ over inputs by {self._spread:.0e} of their size, and the "
+                f"metric is no better than guessing ({self._setting.chance:.3g})",
+            )  # fmt: skip
+        if self._noted or not self.note_patience.over(self._small, self._setting):
+            return None
+        self._noted = True
+        return Verdict(
+            Symptom.VANISHING_GRADIENT, step, self._small.begin,
+            f"the first layer's gradient is {ratio:.0e} of the last layer's at step {step}, "
+            f"below {self.ratio:.0e} since step {self._small.begin}",
+            stops=False,
+        )  # fmt: skip

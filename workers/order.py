@@ -1,0 +1,45 @@
+"""The work order: what the controller asks of a worker. Plain data, unchanged on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from remedy.spaces.distribution import Scalar
+from remedy.spaces.target import Source
+
+
+class Phase(StrEnum):
+    """Why a run is made."""
+
+    BASELINE = "baseline"
+    SEARCH = "search"
+    CONFIRM = "confirm"
+    MINIMISE = "minimise"
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """One run: which training, with which remedies, from which seed.
+
+    `number` is the run's number in its study, from 0. `timeout` is in seconds, None without limit. `goal` replaces the
+    training's own where it is not None. `log` is the file that takes what the user's code prints, empty for none;
+    `checkpoint` the file that keeps a long run's state, empty for none.
+    """
+
+    number: int
+    source: Source
+    params: Mapping[str, Scalar]
+    seed: int
+    data_seed: int
+    phase: Phase
+    goal: float | None = None
+    timeout: float | None = None
+    log: str = ""
+    checkpoint: str = ""
+
+    @property
+    def may_succeed_early(self) -> bool:
+        """Whether success may end the run before its budget: in the search phase only, and provisionally."""
+        return self.phase is Phase.SEARCH

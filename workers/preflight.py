@@ -1,0 +1,248 @@
+"""Pre-flight checks: what can be said of a training before a single step is spent."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from remedy.spaces.assembly import Parts, assemble, outputs_of
+from remedy.spaces.chance import held_classes
+from remedy.spaces.combination import Combination
+from remedy.spaces.error import InputError, raised
+from remedy.spaces.metric import meets
+from remedy.spaces.objective import Scale, TargetKind
+from remedy.spaces.target import Loaded
+from remedy.spaces.training import Training
+from remedy.workers.loop import check_loss
+from remedy.workers.observation import Setting
+from remedy.workers.run import catalogue_of, setting_of
+
+_IMBALANCE = 10
+_INPUT_MEAN, _INPUT_STD = 1.0, (0.1, 10.0)
+_LOSS_OFF = 1.0
+_FLAT_MARGIN = 30.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence a colleague would say, and the remedies it suggests."""
+
+    check: str
+    level: str
+    message: str
+    suggests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found: the findings, and the run's setting for the plan."""
+
+    findings: tuple[Finding, ...]
+    setting: Setting
+    batch_size: int
+    parameters: int
+    device: str
+    classes: int
+    closed: tuple[str, ...]
+
+    @property
+    def suggested(self) -> tuple[str, ...]:
+        """Names of suggested remedies, errors first."""
+        return tuple(dict.fromkeys(name for finding in self.findings for name in finding.suggests))
+
+
+def preflight(loaded: Loaded, training: Training, seed: int, data_seed: int) -> Preflight:
+    """Build the untouched training, push one batch through it, and say what is wrong.
+
+    `training` is the loaded one with the study's goal. No optimizer step is made.
+
+    Raises:
+        InputError: the training cannot run at all, or cannot be judged.
+    """
+    name = loaded.source.name
+    try:
+        parts = assemble(training, Combination(), catalogue_of(loaded), seed=seed, data_seed=data_seed)
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  (the user's builders may raise anything)
+        raise _explained(name, training, error) from None
+    try:
+        loss, outputs = _first_batch(parts)
+        _check_targets(parts, outputs)
+        setting = setting_of(training, parts)
+        held = held_classes(parts.validation, parts.facts.kind, parts.original.ignored)
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise raised(name, error) from None
+    if held == 1:
+        msg = f"{name}: the validation set holds one class only; it may hold two or more"
+        raise InputError(msg)
+    if not math.isnan(setting.chance) and meets(setting.chance, setting.goal, setting.mode):
+        reached = f"the trivial predictor reaches {setting.chance:.3g}"
+        msg = f"goal {setting.goal:g} is met by guessing: {reached}; ask for more"
+        raise InputError(msg)
+    findings = _found(
+        lambda: _inputs(parts),
+        lambda: _balance(parts),
+        lambda: _head(parts, outputs),
+        lambda: _flat_loss(parts, outputs),
+        lambda: _first_loss(setting, loss),
+    )
+    errors_first = tuple(sorted(findings, key=lambda finding: finding.level != "error"))
+    return Preflight(
+        errors_first,
+        setting,
+        parts.facts.batch_size,
+        sum(p.numel() for p in parts.model.parameters()),
+        str(parts.device),
+        parts.facts.classes,
+        ("sampling", "batch_size") if training.batch_size is None else (),
+    )
+
+
+def _found(*checks: Callable[[], list[Finding]]) -> list[Finding]:
+    """Return what the checks find; one that cannot be made on this training finds nothing."""
+    found: list[Finding] = []
+    for check in checks:
+        with contextlib.suppress(Exception):
+            found += check()
+    return found
+
+
+def _explained(name: str, training: Training, error: Exception) -> InputError:
+    """Say which of the two does not fit where the model refuses the data's inputs."""
+    told = raised(name, error)
+    try:
+        model = training.model(**training.knobs)
+        train, _ = training.data()
+        sample = train[0][0] if not hasattr(train, "batch_size") else None
+    except Exception:  # noqa: BLE001  (then the first error says more)
+        return told
+    first = next((tuple(p.shape) for p in model.parameters()), None)
+    shape = tuple(sample.shape) if isinstance(sample, torch.Tensor) else None
+    if shape is None or first is None or not isinstance(error, RuntimeError):
+        return told
+    told.args = (f"model and inputs do not fit: {told} (an input has shape {shape}, the first weight {first})",)
+    return told
+
+
+def _first_batch(parts: Parts) -> tuple[float, torch.Tensor]:
+    inputs, targets = parts.facts.inputs.to(parts.device), parts.facts.targets.to(parts.device)
+    parts.model.train()
+    outputs = parts.model(inputs)
+    _check_fit(parts, outputs)
+    loss = parts.criterion(outputs, targets)
+    check_loss(loss)
+    return float(loss.detach()), outputs_of(parts.model, inputs).cpu()
+
+
+def _check_fit(parts: Parts, outputs: torch.Tensor) -> None:
+    targets, facts = parts.facts.targets, parts.facts
+    if outputs.dim() == 0 or len(outputs) != len(targets):
+        msg = f"model and targets do not fit: outputs have shape {tuple(outputs.shape)} for {len(targets)} targets"
+        raise InputError(msg)
+    if facts.kind is TargetKind.CLASS_INDEX and facts.counts:
+        width = outputs.shape[1] if outputs.dim() > 1 else 1
+        if len(facts.counts) > width:
+            top = len(facts.counts) - 1
+            msg = f"model and targets do not fit: the model gives {width} outputs, the targets hold class {top}"
+            raise InputError(msg)
+    if facts.kind is TargetKind.CLASS_INDEX and not facts.counts and bool((facts.targets < 0).any()):
+        msg = f"targets hold class {int(facts.targets.min())}; classes may be 0 and up (-100 is left out)"
+        raise InputError(msg)
+
+
+def _check_targets(parts: Parts, outputs: torch.Tensor) -> None:
+    facts = parts.facts
+    if facts.counts and sum(count > 0 for count in facts.counts) < 2:
+        only = next((label for label, count in enumerate(facts.counts) if count), 0)
+        msg = f"the train set holds one class only ({only}); it may hold two or more"
+        raise InputError(msg)
+    shapes = (tuple(outputs.shape), tuple(facts.targets.shape))
+    if facts.kind in (TargetKind.REAL, TargetKind.BINARY) and outputs.numel() != facts.targets.numel():
+        msg = f"model and targets do not fit: outputs have shape {shapes[0]}, targets {shapes[1]}"
+        raise InputError(msg)
+
+
+def _inputs(parts: Parts) -> list[Finding]:
+    inputs: Any = parts.facts.inputs
+    if not inputs.is_floating_point():
+        return []
+    odd = int((~torch.isfinite(inputs)).sum())
+    if odd:
+        message = f"{odd} of {inputs.numel()} input values looked at are NaN or infinite"
+        return [Finding("non_finite_inputs", "error", message, ("repair_non_finite",))]
+    mean, std = float(inputs.mean()), float(inputs.std())
+    if abs(mean) > _INPUT_MEAN or not _INPUT_STD[0] <= std <= _INPUT_STD[1]:
+        message = f"inputs have mean {mean:.3g} and standard deviation {std:.3g}; nets expect about 0 and 1"
+        return [Finding("input_scale", "warning", message, ("standardise",))]
+    return []
+
+
+def _balance(parts: Parts) -> list[Finding]:
+    present = [count for count in parts.facts.counts if count]
+    # A sampler of the user's own already deals with it, one way or another.
+    if not present or parts.sampler is not None or max(present) <= _IMBALANCE * min(present):
+        return []
+    message = f"the largest class has {max(present)} samples, the smallest {min(present)}"
+    return [Finding("class_imbalance", "warning", message, ("class_weights", "balanced_sampler"))]
+
+
+def _head(parts: Parts, outputs: torch.Tensor) -> list[Finding]:
+    if parts.facts.kind in (TargetKind.BINARY, TargetKind.MULTI_LABEL) and parts.original.scale is Scale.PROBABILITIES:
+        message = "the loss takes probabilities from a sigmoid; the fused form on logits is the numerically stable one"
+        return [Finding("loss_from_probabilities", "warning", message, ("fused_binary_cross_entropy",))]
+    if parts.facts.kind not in (TargetKind.CLASS_INDEX, TargetKind.ONE_HOT) or outputs.dim() < 2:
+        return []
+    sums_to_one = bool((outputs >= 0).all()) and torch.allclose(
+        outputs.float().sum(1), torch.ones((), dtype=torch.float32), atol=1e-4
+    )
+    if not sums_to_one:
+        return []
+    classes = outputs.shape[1]
+    if parts.original.scale is Scale.LOGITS:
+        low, high = math.log(math.e + classes - 1) - 1, math.log(math.e + classes - 1)
+        message = (
+            f"the model ends in a softmax, and the loss applies another one: it can only lie between {low:.4f} and "
+            f"{high:.4f}, and its gradient at the start is 1/{classes} of the right one"
+        )
+        return [Finding("softmax_before_loss", "error", message, ("fused_cross_entropy",))]
+    if parts.original.scale is Scale.PROBABILITIES:
+        message = "the loss takes probabilities from a softmax; the fused form on logits is the numerically stable one"
+        return [Finding("loss_from_probabilities", "warning", message, ("fused_cross_entropy",))]
+    return []
+
+
+def _flat_loss(parts: Parts, outputs: torch.Tensor) -> list[Finding]:
+    """Evaluate a loss on probabilities where the net is sure and wrong: it must be finite and must have a slope."""
+    facts = parts.facts
+    if parts.original.scale is not Scale.PROBABILITIES or facts.kind is not TargetKind.CLASS_INDEX:
+        return []
+    scores = torch.zeros_like(outputs, device=parts.device)
+    scores[:, 1] = _FLAT_MARGIN
+    logits = scores.requires_grad_()
+    loss = parts.original(logits.softmax(1), torch.zeros_like(facts.targets, device=parts.device))
+    slope = torch.autograd.grad(loss, logits)[0]
+    if bool(torch.isfinite(loss)) and bool(slope.isfinite().all()) and float(slope.abs().max()) > 0:
+        return []
+    what = f"is {float(loss.detach()):.4g} with gradient {float(slope.abs().max()):.3g}"
+    message = f"where the net is sure of a wrong class (logits {_FLAT_MARGIN:g} apart) the loss {what}: it cannot learn"
+    return [Finding("flat_loss", "error", message, ("fused_cross_entropy", "mixed_probabilities"))]
+
+
+def _first_loss(setting: Setting, loss: float) -> list[Finding]:
+    if not math.isfinite(loss):
+        suggests = ("repair_non_finite", "fused_cross_entropy") if setting.cross_entropy else ("repair_non_finite",)
+        return [Finding("first_loss", "error", f"the first loss is {loss}", suggests)]
+    if not setting.cross_entropy or math.isnan(setting.entropy):
+        return []
+    if abs(loss - setting.entropy) > _LOSS_OFF * setting.entropy:
+        message = f"the first loss is {loss:.3g}; guessing gives {setting.entropy:.3g}, so the start is far off"
+        return [Finding("first_loss", "warning", message, ("small_last_layer", "standardise"))]
+    return []
