@@ -48,6 +48,8 @@ class _Worker:
     def __init__(self, *, gpu: bool) -> None:
         if not gpu:  # Ray leaves the variable alone for whoever asks for no GPU, and torch has not looked yet
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        # Ray's handler raises SystemExit in the midst of the user's code, which may catch it and go on.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         reset_process()
 
     def ready(self) -> None:

@@ -228,7 +228,7 @@ def _log(order: WorkOrder) -> io.TextIOBase:
         return io.StringIO()
     path = Path(order.log)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("a", encoding="utf-8", errors="replace")
+    return path.open("a", buffering=1, encoding="utf-8", errors="replace")  # a killed worker loses no line
 
 
 def _stopped(order: WorkOrder, watch: Watch, parts: Parts, seconds: float) -> RunResult:

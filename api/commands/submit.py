@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
 import shutil
-import signal
 import sys
-import threading
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from remedy.commands.loading import Checked, apart, checked
+from remedy.interrupt import EXIT_INTERRUPTED, Interrupt, Interruptible
 from remedy.progress import Progress
 from remedy.render import report_text
 from remedy.search.conduct import Study, opened, space_of
@@ -25,8 +22,6 @@ from remedy.search.record import Record
 from remedy.search.spec import Spec
 from remedy.spaces.error import InputError
 from remedy.workers.executor import Executor, InProcess
-
-_INTERRUPTED = 130
 
 
 def submit(asked: argparse.Namespace) -> int:
@@ -175,16 +170,16 @@ def _conduct(asked: argparse.Namespace, study: Study) -> int:
     where = _where(asked)
     try:
         with (
-            _interruptible(),
+            Interrupt() as interrupt,
             opened(study),
             apart(study.folder.log) as err,
             Progress(study.spec, err) as progress,
         ):
             study.listeners.append(progress)
-            found = study.conduct(lambda: executor(asked))
+            found = study.conduct(lambda: _made(asked, interrupt))
     except KeyboardInterrupt:
         sys.stderr.write(f"remedy: interrupted; go on with: remedy resume {study.spec.study}{where}\n")
-        return _INTERRUPTED
+        return EXIT_INTERRUPTED
     if study.record.failures:
         sys.stderr.write(f"remedy: {study.record.failures}; `remedy resume {study.spec.study}{where}` tries again\n")
     if asked.json:
@@ -196,28 +191,10 @@ def _conduct(asked: argparse.Namespace, study: Study) -> int:
     return int(found["exit_code"])
 
 
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM interrupt once: what follows is saving what was found. The third ends the process."""
-    asked = 0
-
-    def interrupt(_signal: int, _frame: object) -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
-            raise KeyboardInterrupt
-        if asked > 2:
-            os._exit(_INTERRUPTED)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _made(asked: argparse.Namespace, interrupt: Interrupt) -> Executor:
+    with interrupt.allowed():
+        made = executor(asked)
+    return Interruptible(made, interrupt)
 
 
 def executor(asked: argparse.Namespace) -> Executor:

@@ -270,7 +270,8 @@ def test_ray_comes_and_goes_without_a_trace(order, tmp_path):
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
         assert not list(Path(temp_dir).iterdir())
     assert not list(home.iterdir())
-    assert Path(asked.log).read_text() == "arrived ''\n"
+    said = Path(asked.log).read_text()  # the second run may have been ended before it came to print
+    assert said.removesuffix("arrived ''\n") in ("", "arrived ''\n"), "no traceback of a worker that was ended"
 
 
 def test_a_process_has_one_ray(ray_executor):
