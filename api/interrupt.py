@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Self
 
 from remedy.workers.executor import Event, Executor, InProcess
 from remedy.workers.order import WorkOrder
@@ -30,7 +31,7 @@ class Interrupt:
         self._open = False
         self._before: dict[int, object] = {}
 
-    def __enter__(self) -> Interrupt:
+    def __enter__(self) -> Self:
         """Take the signals, where this is the thread that gets them."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._heard) for number in (signal.SIGINT, signal.SIGTERM)}
