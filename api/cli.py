@@ -104,10 +104,18 @@ def _studying(commands: Any) -> None:
     own.add_argument("--budget", type=float, metavar="N", help="new total of full-run equivalents")
     own.add_argument("--timeout", type=float, metavar="SECONDS", help="new total of seconds")
     own.add_argument("--fixes", type=int, metavar="N", help="new number of minimal fixes wanted")
+    own.add_argument(
+        "--accept-changes", action="store_true", help="go on although the training's code or the space has changed"
+    )
     _worker_options(own)
-    own = _command(commands, "stop", "submit", "ask the controller of a study to end it; it can be resumed")
+    own = _command(commands, "stop", "control", "ask the controller of a study to end it; it can be resumed")
     own.add_argument("study", metavar="STUDY")
-    own = _command(commands, "delete", "submit", "delete a study's files (its MLflow record stays)")
+    own.add_argument("--now", action="store_true", help="end it without waiting for the runs under way")
+    own = _command(commands, "delete", "control", "delete a study's files (its MLflow record stays)")
+    own.add_argument("study", metavar="STUDY")
+    own = _command(
+        commands, "conduct", "cluster", "what the job of a study runs on a cluster's head", json=False, home=False
+    )
     own.add_argument("study", metavar="STUDY")
 
 
@@ -116,6 +124,11 @@ def _viewing(commands: Any) -> None:
     own = _command(commands, "show", "views", "show a study and its runs, or one run with its curves and traceback")
     own.add_argument("study", metavar="STUDY")
     own.add_argument("--run", type=int, metavar="N", help="number of the run")
+    own = _command(commands, "watch", "following", "show how a study goes until it ends, wherever it is worked on")
+    own.add_argument("study", metavar="STUDY")
+    own = _command(commands, "wait", "following", "wait until a study ends; the exit code is the study's")
+    own.add_argument("study", metavar="STUDY")
+    own.add_argument("--timeout", type=float, metavar="SECONDS", help="give up waiting after so long (exit code 5)")
     own = _command(commands, "logs", "views", "print what the training's code printed", json=False)
     own.add_argument("study", metavar="STUDY")
     own.add_argument("--run", type=int, metavar="N", help="number of the run (default: all)")
@@ -136,7 +149,10 @@ def _viewing(commands: Any) -> None:
     own = _command(commands, "ui", "ui", "start MLflow's pages on the right store, and print the address", json=False)
     own.add_argument("--port", type=int, default=5000, help="default: 5000")
     own.add_argument("--study", metavar="STUDY", help="print the links of this study only")
-    _command(commands, "doctor", "catalogue", "versions, stores and devices as seen from here")
+    own = _command(commands, "doctor", "doctor", "say which part is wrong: packages, home, storage, MLflow, Ray, GPUs")
+    own.add_argument(
+        "--address", help="Ray cluster to look at: http://HEAD:8265 or HOST:6379 (default: REMEDY_ADDRESS)"
+    )
 
 
 def _goal_and_seed(own: argparse.ArgumentParser) -> None:
@@ -163,12 +179,26 @@ def _worker_options(own: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="runs at a time; 0: one after the other in this process (default: one for each core)",
+        help="runs at a time; 0: one after the other in this process (default: one for each core, on a cluster as many "
+        "as it has room for)",
     )
     own.add_argument(
         "--gpus", type=float, metavar="SHARE", help="GPU share of one run (default: shared evenly where there are GPUs)"
     )
-    own.add_argument("--address", help="Ray cluster to work on (default: one of our own on this machine)")
+    own.add_argument(
+        "--resource",
+        action="append",
+        metavar="NAME=AMOUNT",
+        help="what else a run takes of a cluster's node; repeatable",
+    )
+    own.add_argument(
+        "--address",
+        help="Ray cluster to work on: http://HEAD:8265 sends the study there as a job, HOST:6379 only its runs "
+        "(default: REMEDY_ADDRESS, or a Ray of our own on this machine)",
+    )
+    own.add_argument(
+        "--detach", action="store_true", help="with http://HEAD:8265: do not follow the study once it has begun"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -43,6 +43,7 @@ class Progress:
         self._latest: list[str] = []
         self._last = 0.0
         self._said = -1
+        self._text = ""
 
     def __enter__(self) -> Self:
         """Begin to show."""
@@ -59,6 +60,14 @@ class Progress:
         """Leave the terminal as it was."""
         if self._live is not None:
             self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Say something that has no place in the block."""
+        if self._live is not None:
+            self._live.update(Text(text, overflow="ellipsis", no_wrap=True))
+        elif text != self._text:
+            self._text = text
+            self._line(f"{self._spec.study}: {text}")
 
     def ended(self, order: WorkOrder, item: Item, result: RunResult) -> None:
         """Remember how it ended."""

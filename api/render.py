@@ -143,7 +143,8 @@ def _no_fix(report: Mapping[str, Any]) -> str:
 def _next(page: Page, report: Mapping[str, Any], home: str) -> None:
     study = report["study"]
     if report["fixes"]:
-        page.raw(f"fix file: {report['fixes'][0]['fix_file']}")
+        if report["fixes"][0]["fix_file"]:
+            page.raw(f"fix file: {report['fixes'][0]['fix_file']}")
         page.raw(f"next:     remedy export {study}{home}      write it as ./fix.yaml")
         page.raw('          remedy.load_fix("fix.yaml").apply(training())      in your own code')
     elif report["exit_code"] == 3:

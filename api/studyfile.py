@@ -36,6 +36,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "workers": int,
     "gpus": (int, float),
     "address": str,
+    "resource": list,
 }
 
 
@@ -59,8 +60,10 @@ def complete(asked: argparse.Namespace) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    from remedy.spaces.fix import read_yaml
+
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path.read_text())
     except OSError as error:
         msg = f"study file {str(path)!r} cannot be read: {error.strerror}"
         raise InputError(msg) from None
@@ -78,7 +81,8 @@ def _read(path: Path) -> dict[str, Any]:
         if name not in _TYPES:
             msg = f"study file {str(path)!r}: key {key!r} is unknown; it may be target, {', '.join(_TYPES)}"
             raise InputError(msg)
-        if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
+        names = not isinstance(value, list) or all(isinstance(one, str) for one in value)
+        if not isinstance(value, _TYPES[name]) or isinstance(value, bool) or not names:
             msg = f"study file {str(path)!r}: {key} is {value!r}; it may be {_kinds(_TYPES[name])}"
             raise InputError(msg)
     found = {str(key).replace("-", "_"): value for key, value in content.items()}

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import os
+import socket
 import subprocess
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from remedy.search.agenda import Agenda, Reason
 from remedy.search.controller import Controller, Listener
-from remedy.search.home import Home, StudyFolder, write_json
+from remedy.search.home import StudyFolder
 from remedy.search.ledger import Item
 from remedy.search.markdown import note
 from remedy.search.page import plot_data, report_html
 from remedy.search.record import Record
 from remedy.search.report import ordered_fixes, report
 from remedy.search.spec import Spec
-from remedy.search.study import Trials
-from remedy.spaces.fix import write_fix
+from remedy.search.study import Patiently, Trials
+from remedy.spaces.error import InfrastructureError
+from remedy.spaces.fix import fix_text
 from remedy.spaces.remedy import Remedy
 from remedy.spaces.space import Space
 from remedy.workers.executor import Executor
@@ -33,31 +40,38 @@ _EVERY = 2.0
 
 @dataclass
 class Study:
-    """A study open for work in this process."""
+    """A study to be worked on in this process. `remote` says that its workers do not share this machine's files."""
 
     spec: Spec
-    home: Home
     folder: StudyFolder
     space: Space
     record: Record
     listeners: list[Listener] = field(default_factory=list)
+    patiently: Patiently = lambda work: work()
+    remote: bool = False
 
     def conduct(self, make_executor: Callable[[], Executor]) -> dict[str, Any]:
         """Work until the study ends, save and return the report.
 
         Raises:
+            InputError: another process works on it.
             InfrastructureError: workers or stores failed; what was recorded stays, and `resume` goes on.
             KeyboardInterrupt: likewise.
         """
+        with self.folder.lease(), _told(self.folder):
+            return self._conduct(make_executor)
+
+    def _conduct(self, make_executor: Callable[[], Executor]) -> dict[str, Any]:
         agenda = Agenda(self.spec, self.space)
-        trials = Trials(self.folder.journal, self.spec.study, self.space, self.spec.seed)
-        before = json.loads(self.folder.report.read_text())["cost"]["seconds"] if self.folder.report.exists() else 0.0
-        controller = Controller(agenda, trials, self.folder, _Nothing(), [*self.listeners], seconds_before=before)
+        trials = Trials(self.folder.storage, self.spec.study, self.space, self.spec.seed, self.patiently)
+        before = self.folder.report()
+        seconds = before["cost"]["seconds"] if before else 0.0
+        controller = Controller(agenda, trials, self.folder, _Nothing(), [*self.listeners], seconds_before=seconds)
+        controller.remote = self.remote
         controller.restore()
-        self.folder.stop.unlink(missing_ok=True)
-        self._begin_record(controller)
-        keeper = _Keeper(self)
-        controller.listeners += [_Recorder(self), keeper]
+        self.folder.clear_stop()
+        self._begin_record(controller, before)
+        controller.listeners += [_Recorder(self), _Keeper(self)]
         reason = Reason.STOPPED
         try:
             if controller.limit() is None:
@@ -85,11 +99,12 @@ class Study:
                 "goal": found["goal"],
                 "data_seed": self.spec.data_seed,
             }
-            write_fix(self.folder.fix(place), candidate.combination.params, {**evidence, **{k: fix[k] for k in keys}})
-        write_json(self.folder.report, found)
+            text = fix_text(candidate.combination.params, {**evidence, **{k: fix[k] for k in keys}})
+            self.folder.save_fix(place, text)
+        self.folder.save_report(found)
         return found
 
-    def _begin_record(self, controller: Controller) -> None:
+    def _begin_record(self, controller: Controller, before: Mapping[str, Any] | None) -> None:
         spec = self.spec
         params = {
             "training": spec.source.name,
@@ -99,29 +114,58 @@ class Study:
             "budget": str(spec.budget),
             "steps": str(spec.steps),
             "source_sha256": spec.source.sha256,
-            "git_commit": commit_of(Path(spec.source.path).parent),
+            "git_commit": spec.commit,
             "space": json.dumps(self.space.describe()),
             **versions(),
         }
-        parent = None
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            parent = json.loads(self.folder.report.read_text())["mlflow"]["parent_run_id"]
+        parent = before["mlflow"]["parent_run_id"] if before else None
         self.record.begin(spec.study, params, {"remedy.study": spec.study}, Path(spec.source.path), parent)
         for entry in controller.agenda.ledger.entries:
             order = _order(spec, entry.item, entry.result.number)
             self.record.run(order, entry.result, map(str, self.space.slots), entry.item.fix or None)
 
     def _finish_record(self, found: Mapping[str, Any], agenda: Agenda) -> None:
-        page = self.folder.path / "report.html"
-        page.write_text(report_html(found, self.folder), encoding="utf-8")
-        tables = []
-        for name, table in plot_data(found, self.folder).items():
-            tables.append(self.folder.path / "plots" / f"{name}.csv")
-            tables[-1].parent.mkdir(exist_ok=True)
-            tables[-1].write_text(table, encoding="utf-8")
-        fixes = [self.folder.fix(place) for place in range(1, len(ordered_fixes(agenda)) + 1)]
-        self.record.finish(dict(found), note(dict(found)), [self.folder.report, page, *tables, *fixes])
-        self.record.close()
+        with _place_for_artifacts(self.folder) as place:
+            texts = {"report.json": json.dumps(found, indent=1), "report.html": report_html(found, self.folder)}
+            texts |= {f"plots/{name}.csv": table for name, table in plot_data(found, self.folder).items()}
+            for number in range(1, len(ordered_fixes(agenda)) + 1):
+                texts[f"fix-{number}.yaml"] = self.folder.fix(number) or ""
+            for name, text in texts.items():
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                (place / name).write_text(text, encoding="utf-8")
+            self.record.finish(dict(found), note(dict(found)), [place / name for name in texts])
+            self.record.close()
+
+
+@contextlib.contextmanager
+def _place_for_artifacts(folder: StudyFolder) -> Iterator[Path]:
+    """Yield where to put what MLflow gets: among the study's files where those are a folder's."""
+    if folder.files.folder is not None:
+        yield folder.files.folder
+        return
+    with tempfile.TemporaryDirectory(prefix="remedy-") as place:
+        yield Path(place)
+
+
+@contextlib.contextmanager
+def _told(folder: StudyFolder) -> Iterator[None]:
+    """Write down who works on a study, and how that ended."""
+    state = {"host": socket.gethostname(), "pid": os.getpid(), "began": _now()}
+    folder.save_state({**state, "state": "running"})
+    ended, said = "interrupted", ""
+    try:
+        yield
+        ended = "ended"
+    except InfrastructureError as error:
+        ended, said = "failed", str(error)
+        raise
+    finally:
+        with contextlib.suppress(OSError, InfrastructureError):
+            folder.save_state({**state, "state": ended, "said": said, "ended": _now()})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _order(spec: Spec, item: Item, number: int) -> WorkOrder:
@@ -143,7 +187,7 @@ class _Recorder:
 
 @dataclass
 class _Keeper:
-    """Keeps the report on disk up to date while the study goes on, so that `report` and `show` see it."""
+    """Keeps report and progress up to date while the study goes on, so that everybody who looks sees them."""
 
     study: Study
     _last: float = 0.0
@@ -153,10 +197,46 @@ class _Keeper:
         """Saved by the next tick."""
 
     def tick(self, controller: Controller) -> None:
+        if time.monotonic() - self._last < _EVERY:
+            return
+        self._last = time.monotonic()
+        self.study.folder.save_progress(progress(controller))
         entries = len(controller.agenda.ledger.entries)
-        if entries != self._entries and time.monotonic() - self._last > _EVERY:
-            self._last, self._entries = time.monotonic(), entries
+        if entries != self._entries:
+            self._entries = entries
             self.study.save(controller, Reason.STOPPED)
+
+
+def progress(controller: Controller) -> dict[str, Any]:
+    """Return how far a study is, for those who look from elsewhere."""
+    agenda = controller.agenda
+    outcomes = Counter(str(entry.result.outcome) for entry in agenda.ledger.entries)
+    steps, full = agenda.ledger.steps, sum(max(e.result.steps, e.result.steps_full) for e in agenda.ledger.entries)
+    running = [
+        {
+            "run": number,
+            "phase": str(order.phase),
+            "remedies": item.combination.label,
+            "step": controller.progress.get(number, (0, None))[0],
+            "metric": finite(controller.progress.get(number, (0, None))[1]),
+        }
+        for number, (order, item) in controller.running.items()
+    ]
+    return {
+        "phase": str(agenda.phase),
+        "runs": len(agenda.ledger.entries),
+        "outcomes": dict(outcomes),
+        "fixes": sum(candidate.confirmed for candidate in agenda.candidates),
+        "wanted": agenda.spec.fixes,
+        "saved": 1 - steps / full if full else 0.0,
+        "seconds": round(controller.seconds, 1),
+        "running": running,
+    }
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number that JSON can hold."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 class _Nothing:
@@ -205,10 +285,3 @@ def space_of(catalogue: Iterable[Remedy], spec: Spec, closed: Iterable[str]) -> 
     shut = set(closed)
     whole = Space.of(catalogue, spec.only, spec.without)
     return Space.of((remedy for remedy in whole.remedies if str(remedy.slot) not in shut), (), ())
-
-
-@contextlib.contextmanager
-def opened(study: Study) -> Iterator[Study]:
-    """Hold the study's lease while it is worked on."""
-    with study.folder.lease():
-        yield study

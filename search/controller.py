@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 from remedy.search.agenda import Agenda, Reason
-from remedy.search.home import StudyFolder
+from remedy.search.home import StudyFolder, scratch
 from remedy.search.ledger import Item
 from remedy.search.study import Trials
 from remedy.spaces.combination import Combination
@@ -52,6 +54,8 @@ class Controller:
     running: dict[int, tuple[WorkOrder, Item]] = field(default_factory=dict)
     progress: dict[int, tuple[int, float | None]] = field(default_factory=dict)
     seconds_before: float = 0.0
+    remote: bool = False
+    """Whether workers are on other machines: they send what was printed, and keep checkpoints of their own."""
     _lost_in_a_row: int = 0
     _given_up: list[RunResult] = field(default_factory=list)
     _proposed: tuple[int, Combination] | None = None
@@ -64,9 +68,10 @@ class Controller:
 
     def restore(self) -> int:
         """Take in what earlier sessions recorded; return how many runs that was."""
-        done, cut = self.trials.restore(self.folder.has_run)
+        results = self.folder.runs()
+        done, cut = self.trials.restore(results.__contains__)
         for number, item in done:
-            result = self.folder.load_run(number)
+            result = results[number]
             self.agenda.tell(item, result)
             if self.trials.is_open(number):
                 self._close_trial(number, result)
@@ -102,7 +107,7 @@ class Controller:
             return self.agenda.ended
         if spec.timeout is not None and self.seconds >= spec.timeout:
             return Reason.TIMEOUT
-        if self.folder.stop.exists():
+        if self.folder.asks_stop():
             return Reason.STOPPED
         if spec.runs is not None and ledger.runs + len(self.running) >= spec.runs:
             return Reason.BUDGET if not self.running else None
@@ -118,10 +123,12 @@ class Controller:
             return False
         item = self.agenda.next([item for _, item in self.running.values()], self._ask)
         proposed, self._proposed = self._proposed, None
+        if item is not None and self.running and self._alone(item):
+            item = None
         if proposed is not None and (item is None or item.combination != proposed[1]):
             self.trials.discard(proposed[0])
             proposed = None
-        if item is None or (self.running and self._alone(item)):
+        if item is None:
             return False
         if proposed is not None:
             number = proposed[0]
@@ -137,14 +144,20 @@ class Controller:
             phase=item.phase,
             goal=spec.goal,
             timeout=spec.run_timeout,
-            log=str(self.folder.run_log(number)),
-            checkpoint=str(self.folder.checkpoint(item.combination.key, item.seed)),
+            log="" if self.remote else str(self.folder.run_log(number)),
+            returns_log=self.remote,
+            checkpoint=str(self._checkpoint(item)),
         )
         what = {"phase": item.phase, "seed": item.seed, "fix": item.fix, "params": item.combination.params}
         self.folder.note_item(number, what)
         self.running[number] = (order, item)
         self.executor.submit(order)
         return True
+
+    def _checkpoint(self, item: Item) -> Path:
+        if not self.remote:
+            return self.folder.checkpoint(item.combination.key, item.seed)
+        return scratch(self.folder.name) / f"{item.combination.key}-{item.seed}.pt"
 
     def _alone(self, item: Item) -> bool:
         """Whether a run once ended for want of memory: it is tried again with nothing beside it."""
@@ -177,7 +190,11 @@ class Controller:
             self._lost_in_a_row = 0
             self._given_up.clear()
         if result.outcome is not Outcome.LOST:
-            self.folder.checkpoint(item.combination.key, item.seed).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._checkpoint(item).unlink()
+        if result.log:
+            self.folder.save_run_log(result.number, result.log)
+            result = replace(result, log="")
         # Results first, then the trial: what is cut off between the two is found again by `restore`.
         self.folder.save_run(result)
         self.agenda.tell(item, result)

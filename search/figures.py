@@ -48,10 +48,10 @@ def load(folder: StudyFolder) -> list[Made]:
     """Return all runs of a study that ended, in order."""
     items = folder.noted()
     made = []
-    for run in folder.numbers():
+    for run, result in folder.runs().items():
         item = items.get(run, {})
         combination = Combination.of(item.get("params") or {})
-        made.append(Made(item.get("phase", ""), item.get("seed", -1), combination, folder.load_run(run)))
+        made.append(Made(item.get("phase", ""), item.get("seed", -1), combination, result))
     return made
 
 

@@ -6,12 +6,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from remedy.search import rows
+from remedy.search.files import Files
 from remedy.search.links import redact
+from remedy.spaces.error import InfrastructureError
 
-SPOOL = "unrecorded.jsonl"
+SPOOL, ASIDE = "unrecorded.jsonl", "unrecorded.unreadable"
 _FIRST_DELAY, _LAST_DELAY = 1.0, 60.0
 
 
@@ -20,13 +21,13 @@ class Outbox:
 
     `write` raises `Refused` for a row that the store will never take: it is put aside, the others go on. Any other
     error means that the store is away: the same row is tried again, later and later. At each failure, and at the end,
-    the file `spool` is what waits; it is gone when nothing does.
+    what waits is in the study's files; it is gone when nothing does.
     """
 
-    def __init__(self, spool: Path, write: Callable[[rows.Row], rows.Row]) -> None:
+    def __init__(self, files: Files, write: Callable[[rows.Row], rows.Row]) -> None:
         """Nothing happens before `start`."""
         self.error = ""
-        self._spool = spool
+        self._files = files
         self._write = write
         self._head: rows.Parent | None = None
         self._waiting: deque[rows.Row] = deque()
@@ -102,14 +103,11 @@ class Outbox:
             rows.to_line(row) + "\n" for row in (*head, *(row for row in left if not isinstance(row, rows.Parent)))
         ]
         try:
-            if not left:
-                self._spool.unlink(missing_ok=True)
-                return
-            self._spool.parent.mkdir(parents=True, exist_ok=True)
-            beside = self._spool.with_name(self._spool.name + ".part")
-            beside.write_text("".join(lines))
-            beside.replace(self._spool)
-        except OSError as error:
+            if left:
+                self._files.write(SPOOL, "".join(lines))
+            else:
+                self._files.remove(SPOOL)
+        except (OSError, InfrastructureError) as error:
             self.error = sentence(error)
 
 
@@ -123,13 +121,16 @@ def sentence(error: Exception) -> str:
     return redact(f"{type(error).__name__}: {first}")[:300].rstrip(" .:;")
 
 
-def read(spool: Path) -> list[rows.Row]:
-    """Read a spool; one that cannot be read is put aside, not lost."""
-    if not spool.is_file():
+def read(files: Files) -> list[rows.Row]:
+    """Read what waits; what cannot be read is put aside, not lost."""
+    text = files.read(SPOOL)
+    if text is None:
         return []
     try:
-        return [rows.from_line(line) for line in spool.read_text().splitlines() if line.strip()]
+        return [rows.from_line(line) for line in text.splitlines() if line.strip()]
     except (ValueError, KeyError, TypeError) as error:
-        aside = spool.replace(spool.with_suffix(".unreadable"))
-        print(f"remedy: {spool} cannot be read ({error}); it was put aside as {aside}", file=sys.stderr)  # noqa: T201
+        files.write(ASIDE, text)
+        files.remove(SPOOL)
+        said = f"{SPOOL} in {files.where} cannot be read ({error}); it was put aside as {ASIDE}"
+        print(f"remedy: {said}", file=sys.stderr)  # noqa: T201
         return []

@@ -170,7 +170,7 @@ def _details(fix: Mapping[str, Any], runs: Sequence[Made]) -> Html:
     converged, made = figures.control(fix, runs)
     if made and len(fix.get("ablation") or ()) != 1:  # of a single remedy the ablation is this control
         parts.append(tag("li", f"Untouched training, same seeds: {converged} of {made} converged"))
-    return tag("ul", *parts, tag("li", "Fix file: ", tag("code", fix.get("fix_file", ""))))
+    return tag("ul", *parts, tag("li", "Fix file: ", tag("code", fix.get("fix_file") or "remedy export")))
 
 
 def _apply(report: Mapping[str, Any]) -> Html:

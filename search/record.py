@@ -2,7 +2,7 @@
 
 Everything is written by one background thread, in batches, each run when it is whole; mlflow is imported there too, so
 that a study starts at once. A store that is away never stops a study: what could not be written waits, is tried again,
-and lies at the end in `unrecorded.jsonl` in the study's folder, from where the next session writes it.
+and lies at the end in `unrecorded.jsonl` among the study's files, from where the next session writes it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from remedy.search import outbox, rows
+from remedy.search.files import Files, FolderFiles
 from remedy.search.links import redact, views
 from remedy.workers.order import WorkOrder
 from remedy.workers.result import RunResult
@@ -38,9 +39,10 @@ class Record:
     `finish` only queue, and never raise because of the store; `failures` says what is wrong with it.
     """
 
-    def __init__(self, tracking_uri: str | None, home: Path, experiment: str) -> None:
-        """Choose the store; nothing is opened yet."""
+    def __init__(self, tracking_uri: str | None, home: Path, experiment: str, files: Files | None = None) -> None:
+        """Choose the store; nothing is opened yet. `files` takes what waits: those of the study, if nothing is said."""
         self._home = home.resolve()
+        self._files = files
         self._uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self._home}/mlflow.db"
         self.experiment = experiment
         self._study = ""
@@ -91,7 +93,7 @@ class Record:
     ) -> None:
         """Open the study's run, or re-open `resume_run_id`; what an earlier session could not write comes next."""
         parent = rows.parent(self.experiment, study, params, tags, str(source_file.resolve()) if source_file else "")
-        earlier = outbox.read(self._spool(study))
+        earlier = outbox.read(self._waits(study))
         before = next((row for row in earlier if isinstance(row, rows.Parent)), None)
         if resume_run_id:
             parent = dataclasses.replace(parent, run_id=resume_run_id)
@@ -113,7 +115,7 @@ class Record:
 
         Returns False where there is nothing of the kind. `close` follows.
         """
-        earlier = outbox.read(self._spool(study))
+        earlier = outbox.read(self._waits(study))
         parent = next((row for row in earlier if isinstance(row, rows.Parent)), None)
         if parent is not None:
             self._start(parent, [row for row in earlier if row is not parent])
@@ -127,7 +129,7 @@ class Record:
 
     def _start(self, parent: rows.Parent, queued: Iterable[rows.Row]) -> None:
         self._study = parent.study
-        self._outbox = outbox.Outbox(self._spool(parent.study), self._write)
+        self._outbox = outbox.Outbox(self._waits(parent.study), self._write)
         self._outbox.start(parent, queued)
 
     def _queue(self) -> outbox.Outbox:
@@ -135,8 +137,8 @@ class Record:
             raise RuntimeError("the record takes runs only after `begin`")
         return self._outbox
 
-    def _spool(self, study: str) -> Path:
-        return self._home / "studies" / study / outbox.SPOOL
+    def _waits(self, study: str) -> Files:
+        return self._files or FolderFiles(self._home / "studies" / study)
 
     def _write(self, row: rows.Row) -> rows.Row:
         """Write one row, in the background thread."""

@@ -167,7 +167,7 @@ def _fix(agenda: Agenda, candidate: Candidate, folder: StudyFolder, place: int) 
         "steps_to_goal": round(sum(reached) / len(reached)) if reached else None,
         "ablation": [row for name, rest in candidate.parts() if (row := _ablation(agenda.ledger, name, rest, seeds))],
         "receipts": [{"remedy": r.remedy, "changed": r.text} for r in (first.receipts if first else ())],
-        "fix_file": str(folder.fix(place)),
+        "fix_file": folder.fix_file(place),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from remedy.search.evidence import LEAST_RUNS, MOST_RUNS
@@ -41,6 +41,10 @@ class Spec:
         only, without: names of remedies that are searched / left out.
         suggested: remedies that pre-flight checks propose, most urgent first.
         preflight: the findings, as in the report.
+        closed: slots that the training's own data closes.
+        space: slot -> remedies -> distributions, as `Space.describe` says it.
+        code: the hash of each file of the user's that the training imports, by its path.
+        commit: the git commit of the training's folder, with `+` where it has changes; `none` outside of git.
     """
 
     study: str
@@ -61,6 +65,10 @@ class Spec:
     without: tuple[str, ...] = ()
     suggested: tuple[str, ...] = ()
     preflight: tuple[Mapping[str, Any], ...] = ()
+    closed: tuple[str, ...] = ()
+    space: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+    commit: str = "none"
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be; the message names the option.

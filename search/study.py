@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import warnings
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from remedy.search.ledger import Item
 from remedy.spaces.combination import Combination
+from remedy.spaces.error import InfrastructureError
 from remedy.spaces.seeding import derive
 from remedy.spaces.space import Space
 from remedy.workers.order import Phase
@@ -23,33 +26,51 @@ from remedy.workers.order import Phase
 _GRACE = 5
 _STARTUP = 5
 
+Patiently = Callable[[Callable[[], Any]], Any]
+
 
 class Trials:
     """Ask and tell. Every run, of whatever phase, is one trial of one Optuna study.
 
+    The sampler works on a copy in memory; the storage gets each trial in one piece when its run is decided, and again
+    when it ends. So a storage far away costs two short transactions a run, and what is tried again after an outage is
+    never there twice.
+
     Args:
-        path: the journal file; made where it does not exist, repaired where its last line is torn.
+        storage: the journal file (made where it does not exist, repaired where its last line is torn), or the address
+            of a database as SQLAlchemy takes it.
         name: of the study.
         space: what may be sampled.
         seed: of the sampler.
+        patiently: does what may find the storage away, and tries again.
     """
 
-    def __init__(self, path: Path, name: str, space: Space, seed: int) -> None:
+    def __init__(
+        self, storage: Path | str, name: str, space: Space, seed: int, patiently: Patiently = lambda work: work()
+    ) -> None:
         """Open or make the study."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        repair(path)
-        backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path), grace_period=_GRACE))
         self._space = space
         self._seed = seed
-        self._study = optuna.create_study(
-            storage=JournalStorage(backend),
-            study_name=name,
-            direction="maximize",
-            sampler=self._sampler(0),
-            load_if_exists=True,
-        )
+        self._patiently = patiently
+        self._storage = patiently(lambda: opened(storage))
+        self._id = patiently(lambda: self._known(name))
+        self._study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
+        self._there: dict[int, int] = {}
+        self._ended = 0
+        trials = patiently(lambda: self._storage.get_all_trials(self._id, deepcopy=False))
+        for frozen in sorted(trials, key=lambda trial: trial.number):
+            self._there[frozen.number] = frozen._trial_id  # noqa: SLF001  (the storage's own name of it)
+            self._study.add_trial(frozen)
+            self._ended = max(self._ended, int(frozen.user_attrs.get("remedy.place", 0)))
         self._live: dict[int, optuna.Trial] = {}
         self.asked = 0
+
+    def _known(self, name: str) -> int:
+        try:
+            return int(self._storage.get_study_id_from_name(name))
+        except KeyError:
+            return int(self._storage.create_new_study([StudyDirection.MAXIMIZE], name))
 
     def _sampler(self, place: int) -> optuna.samplers.TPESampler:
         # Both said on purpose, so that a later default cannot change a study.
@@ -68,7 +89,10 @@ class Trials:
         return self._opened(trial, item)
 
     def propose(self) -> tuple[int, Combination]:
-        """Let the sampler choose a combination; return the open trial's number and what it chose."""
+        """Let the sampler choose a combination; return the trial's number and what it chose.
+
+        The next call is `assign` or `discard`.
+        """
         # A fresh one each time: what it draws follows from the runs so far, not from where this session began.
         self._study.sampler = self._sampler(self.asked)
         self.asked += 1
@@ -88,15 +112,27 @@ class Trials:
         trial.set_user_attr("remedy.discarded", value=True)
         # A pruned trial counts as a bad one, and the sampler turns elsewhere; it would repeat a failed one for ever.
         self._study.tell(trial, state=TrialState.PRUNED)
+        self._store(number)
 
     def tell(self, number: int, value: float | None, outcome: str) -> None:
         """Close a trial: a graded value, or None for a run that says nothing about its combination."""
         trial = self._live.pop(number)
-        trial.set_user_attr("remedy.outcome", outcome)
-        if value is None:
-            self._study.tell(trial, state=TrialState.FAIL)
-        else:
-            self._study.tell(trial, value)
+        self._ended += 1
+        # The order in which runs ended decides what comes next, and clocks can be set back.
+        for name, content in (("remedy.outcome", outcome), ("remedy.place", self._ended)):
+            trial.set_user_attr(name, content)
+        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        self._study.tell(trial, value, state=state)
+
+        def close() -> None:
+            there = self._storage.get_trial(self._there[number])
+            if there.state is not TrialState.RUNNING:
+                return  # an answer that got lost
+            for name in ("remedy.outcome", "remedy.place"):
+                self._storage.set_trial_user_attr(self._there[number], name, trial.user_attrs[name])
+            self._storage.set_trial_state_values(self._there[number], state, None if value is None else [value])
+
+        self._patiently(close)
 
     def restore(self, known: Callable[[int], bool]) -> tuple[list[tuple[int, Item]], list[Item]]:
         """Return the items of all runs that have a result, in the order in which they ended, and those cut off.
@@ -105,20 +141,16 @@ class Trials:
         off between the two writes; it is left live, to be told. What was cut off is closed as failed.
         """
         done, cut = [], []
-        trials = self._study.get_trials(deepcopy=False)
-        for frozen in sorted(trials, key=lambda t: (t.datetime_complete is None, t.datetime_complete, t.number)):
+        for frozen in sorted(self._study.get_trials(deepcopy=False), key=_when_ended):
             raw = str(frozen.user_attrs.get("remedy.item", ""))
             saved = bool(raw) and known(frozen.number)
             self.asked += "remedy.proposed" in frozen.user_attrs
             if saved:
                 done.append((frozen.number, _item(json.loads(raw))))
-            if frozen.state in (TrialState.RUNNING, TrialState.WAITING):
-                # A trial that was enqueued only is the next to be asked for.
-                waits = frozen.state is TrialState.WAITING
-                trial = self._study.ask() if waits else optuna.Trial(self._study, frozen._trial_id)  # noqa: SLF001
-                self._live[trial.number] = trial
+            if frozen.state is TrialState.RUNNING:
+                self._live[frozen.number] = optuna.Trial(self._study, frozen._trial_id)  # noqa: SLF001
                 if not saved:
-                    self.tell(trial.number, None, "lost")
+                    self.tell(frozen.number, None, "lost")
                     cut += [_item(json.loads(raw))] if raw else []
         return done, cut
 
@@ -130,7 +162,49 @@ class Trials:
         self._live[trial.number] = trial
         content = {"phase": item.phase, "params": item.combination.params, "seed": item.seed, "fix": item.fix}
         trial.set_user_attr("remedy.item", json.dumps(content))
+        self._store(trial.number)
         return trial.number
+
+    def _store(self, number: int) -> None:
+        """Write a trial, whole."""
+        frozen = self._study.get_trials(deepcopy=False)[number]
+        again = False
+
+        def write() -> None:
+            nonlocal again
+            if again:  # the storage may have taken it and not said so
+                there = self._storage.get_all_trials(self._id, deepcopy=False)
+                self._there.update({trial.number: trial._trial_id for trial in there})  # noqa: SLF001
+            again = True
+            if number not in self._there:
+                self._there[number] = self._storage.create_new_trial(self._id, template_trial=frozen)
+
+        self._patiently(write)
+
+
+def _when_ended(trial: optuna.trial.FrozenTrial) -> tuple[bool, int, int]:
+    place = trial.user_attrs.get("remedy.place")
+    return place is None, int(place or 0), trial.number
+
+
+def opened(storage: Path | str) -> BaseStorage:
+    """Open a journal file or a database."""
+    if isinstance(storage, Path):
+        storage.parent.mkdir(parents=True, exist_ok=True)
+        repair(storage)
+        lock = JournalFileOpenLock(str(storage), grace_period=_GRACE)
+        return JournalStorage(JournalFileBackend(str(storage), lock_obj=lock))
+    try:
+        return RDBStorage(storage, engine_kwargs={"pool_pre_ping": True, "pool_size": 1})
+    except RuntimeError as error:  # tables of another version; the text names the command that mends it
+        raise InfrastructureError(f"Optuna cannot use the storage: {' '.join(str(error).split())}") from None
+
+
+def forget(storage: Path | str, name: str) -> None:
+    """Remove a study's trials, if there are any."""
+    opening = opened(storage)
+    with contextlib.suppress(KeyError):
+        opening.delete_study(opening.get_study_id_from_name(name))
 
 
 def _item(raw: dict[str, Any]) -> Item:

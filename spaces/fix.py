@@ -19,6 +19,35 @@ from remedy.spaces.training import Training
 SCHEMA = 1
 
 
+class _Reader(yaml.SafeLoader):
+    """Takes no aliases: with them a few lines grow to more than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases are not read", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+
+class _Writer(yaml.SafeDumper):
+    """Writes a list twice where it stands twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  (the signature is yaml's)
+        return True
+
+
+def read_yaml(text: str) -> Any:
+    """Read YAML of anybody's: plain data, no tags that make objects, no aliases.
+
+    Raises:
+        yaml.YAMLError: it is something else.
+    """
+    try:
+        return yaml.load(text, _Reader)  # noqa: S506  (a safe loader)
+    except (ValueError, RecursionError) as error:  # a day that is none, a number or a nesting without end
+        raise yaml.YAMLError(str(error)) from None
+
+
 @dataclass(frozen=True)
 class Fix:
     """A combination of remedies with the evidence it was found with."""
@@ -32,12 +61,11 @@ class Fix:
         return dataclasses.replace(training, fix=self)
 
 
-def write_fix(path: Path, params: Mapping[str, Any], evidence: Mapping[str, Any]) -> None:
-    """Write a fix file, whole or not at all."""
-    text = yaml.safe_dump({"schema": SCHEMA, "remedies": dict(params), "evidence": dict(evidence)}, sort_keys=False)
-    beside = path.with_name(path.name + ".part")
-    beside.write_text("# Found by remedy. Apply it: remedy.load_fix(path).apply(training)\n" + text)
-    beside.replace(path)
+def fix_text(params: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
+    """Return what a fix file holds."""
+    content = {"schema": SCHEMA, "remedies": dict(params), "evidence": dict(evidence)}
+    text = yaml.dump(content, Dumper=_Writer, sort_keys=False)
+    return "# Found by remedy. Apply it: remedy.load_fix(path).apply(training)\n" + text
 
 
 def load_fix(path: str | Path, remedies: Iterable[Remedy] = ()) -> Fix:
@@ -52,7 +80,7 @@ def load_fix(path: str | Path, remedies: Iterable[Remedy] = ()) -> Fix:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path.read_text())
     except OSError as error:
         msg = f"fix file {str(path)!r} cannot be read: {error.strerror}"
         raise InputError(msg) from None

@@ -6,9 +6,11 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +47,8 @@ class Loaded:
     source: Source
     training: Training
     remedies: tuple[Remedy, ...]
+    code: Mapping[str, str] = field(default_factory=dict)
+    """The hash of each file of the user's folder that is imported, by its path below the folder."""
 
 
 def find(target: str) -> Source:
@@ -164,7 +168,26 @@ def load(source: Source) -> Loaded:
         msg = f"{source.name} returned {made!r:.80}; it may return a remedy.Training"
         raise InputError(msg)
     own = {id(value): value for value in vars(module).values() if isinstance(value, Remedy)}
-    return Loaded(source, made, tuple(own.values()))
+    return Loaded(source, made, tuple(own.values()), _code(source))
+
+
+def _code(source: Source) -> dict[str, str]:
+    folder = (Path.cwd() if source.module else Path(source.path).parent).resolve()
+    found = {Path(source.path).resolve(): source.sha256}
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        # An environment may lie in the user's folder; what is installed is told by its version.
+        if not isinstance(file, str) or not file.startswith(f"{folder}{os.sep}") or "site-packages" in file:
+            continue
+        path = Path(file)
+        if path.suffix == ".py" and path not in found and not _ours(module) and path.is_file():
+            found[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+    below = {path: path.relative_to(folder) if path.is_relative_to(folder) else path for path in found}
+    return {str(below[path]): sha for path, sha in sorted(found.items())}
+
+
+def _ours(module: ModuleType) -> bool:
+    return str(getattr(module, "__name__", "")).partition(".")[0] == __name__.partition(".")[0]
 
 
 def _private(source: Source) -> str:
@@ -175,7 +198,7 @@ def _import(source: Source) -> ModuleType:
     name = _private(source)
     if name in sys.modules:
         return sys.modules[name]
-    path = Path(source.path)
+    path = Path(source.path).resolve()  # on a cluster it is named from the folder that was sent
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != source.sha256:
         msg = f"{path} has changed since the study began; put it back, or submit it as a new study"

@@ -46,10 +46,10 @@ class Checkpoint:
             return cls(path, seconds)
         try:
             state = torch.load(path, weights_only=True)
-        except Exception:  # noqa: BLE001  (of another torch, or damaged by the disk: the run begins anew)
+            seen = [_observation(raw) for raw in state["seen"]]
+            return cls(path, seconds, seen, state["step"], state["epoch"], state["place"], state["metric"], state)
+        except Exception:  # noqa: BLE001  (of another torch, damaged by the disk, or none: the run begins anew)
             return cls(path, seconds)
-        seen = [_observation(raw) for raw in state["seen"]]
-        return cls(path, seconds, seen, state["step"], state["epoch"], state["place"], state["metric"], state)
 
     def restore(self, parts: Parts, scaler: Any) -> None:
         """Put the parts into the state that was kept; the generators come back with `restore_generators`."""

@@ -25,7 +25,8 @@ class WorkOrder:
 
     `number` is the run's number in its study, from 0. `timeout` is in seconds, None without limit. `goal` replaces the
     training's own where it is not None. `log` is the file that takes what the user's code prints, empty for none;
-    `checkpoint` the file that keeps a long run's state, empty for none.
+    `checkpoint` the file that keeps a long run's state, empty for none. `returns_log` has what is printed come back
+    with the result, from workers that share no files with the controller.
     """
 
     number: int
@@ -38,6 +39,7 @@ class WorkOrder:
     timeout: float | None = None
     log: str = ""
     checkpoint: str = ""
+    returns_log: bool = False
 
     @property
     def may_succeed_early(self) -> bool:

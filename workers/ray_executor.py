@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
-import re
-import secrets
 import shutil
 import signal
-import sys
-import tempfile
-import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-# Ray reads these while it is imported; where the user's code has imported it before, it finds its own way to the token.
-if "ray" not in sys.modules:
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # or the death of a worker is told on the terminal, at length
+from remedy.workers import ray_cluster  # before Ray: it decides what Ray reads while it is imported
 
+# isort: split
 import ray
 from ray import exceptions
 
-from remedy.spaces.error import InfrastructureError, InputError, TimeLimit
+from remedy.spaces.error import InfrastructureError
 from remedy.spaces.outcome import Outcome
 from remedy.spaces.process import reset_process
-from remedy.workers.executor import Event, Finished, Progressed, time_limit
+from remedy.workers.executor import Event, Finished, Progressed
 from remedy.workers.order import WorkOrder
 from remedy.workers.result import OUT_OF_MEMORY, RunResult
 from remedy.workers.run import Step, stream
 from remedy.workers.under_way import START_SECONDS, UnderWay
 
-INIT_SECONDS = 90.0
 _STARTS = 3
+_LOST_ON_A_NODE = 3
 _TAINTED = ("CUDA error", "out of memory", "CUDNN_STATUS", "can't allocate memory")
-_TOKEN = secrets.token_hex(32)  # Ray keeps the first token it sees for as long as the process lives
 
 
 class _Worker:
@@ -50,10 +40,13 @@ class _Worker:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         # Ray's handler raises SystemExit in the midst of the user's code, which may catch it and go on.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for name in ray_cluster.SECRETS:
+            os.environ.pop(name, None)
         reset_process()
 
-    def ready(self) -> None:
-        """Answer, once torch is imported."""
+    def ready(self) -> str:
+        """Answer, once torch is imported, on which node."""
+        return ray.get_runtime_context().get_node_id()
 
     def run(self, order: WorkOrder) -> Iterator[Step | RunResult | None]:
         """Yield None when the run begins, its progress, and last its result."""
@@ -78,6 +71,9 @@ class _Worker:
 class RayExecutor:
     """Runs on a Ray of its own on this machine, or on the cluster at `address`.
 
+    `workers` None means as many as the cluster has room for now. A run takes one CPU, a share of a GPU, and what
+    `resources` names; Ray packs shares onto GPUs. A node on which runs are lost one after the other gets no more.
+
     Made and closed by one thread that lives as long, since Ray's processes end with the thread that started them.
     `environment` is for the workers, beside this process's own; `temp_dir` is short, or sockets in it find no name.
 
@@ -88,11 +84,12 @@ class RayExecutor:
 
     def __init__(
         self,
-        workers: int,
+        workers: int | None,
         gpus_per_run: float = 0.0,
         address: str | None = None,
         temp_dir: str = "/tmp",  # noqa: S108  (a folder with a name of its own is made in it)
         environment: Mapping[str, str] | None = None,
+        resources: Mapping[str, float] | None = None,
     ) -> None:
         """Start or join a Ray and ask for the workers; the first that is ready takes the first run."""
         if ray.is_initialized():
@@ -102,23 +99,44 @@ class RayExecutor:
         self._idle: list[Any] = []
         self._running: dict[Any, UnderWay] = {}  # by what its worker owes next: a stream of items, or its last result
         self._events: list[Event] = []
+        self._nodes: dict[Any, str] = {}  # of each worker that is ready
+        self._lost: Counter[str] = Counter()  # runs lost one after the other, by node
+        self._shunned: list[str] = []
         self._failed_starts = 0
         self._gpu = gpus_per_run > 0
         self._closed = False
-        self._folder = None if address else _start(workers, temp_dir)
+        self._folder = None if address else ray_cluster.start(workers or os.cpu_count() or 1, temp_dir)
         if address:
-            _join(address)
+            ray_cluster.join(address)
         atexit.register(self.close)
-        self.capacity = workers if address else _room(workers, gpus_per_run)
-        self._worker: Any = ray.remote(_Worker).options(
-            num_cpus=1,
-            num_gpus=gpus_per_run,
-            max_restarts=0,  # with a restart, the cause of a death is lost
-            max_task_retries=0,
-            runtime_env={"env_vars": dict(environment)} if environment else None,
-        )
+        share = {"CPU": 1.0, **({"GPU": gpus_per_run} if gpus_per_run else {}), **(resources or {})}
+        self.capacity = self._room(workers, share, elastic=bool(address))
+        self._worker: Any = ray.remote(_Worker)
+        self._options: dict[str, Any] = {
+            "num_cpus": 1,
+            "num_gpus": gpus_per_run,
+            "resources": dict(resources or {}),
+            "max_restarts": 0,  # with a restart, the cause of a death is lost
+            "max_task_retries": 0,
+            "runtime_env": {"env_vars": dict(environment)} if environment else None,
+        }
         for _ in range(self.capacity):
             self._spawn()
+
+    def _room(self, workers: int | None, share: Mapping[str, float], *, elastic: bool) -> int:
+        for name, part in share.items():
+            most = ray_cluster.most(name)
+            if name != "CPU" and most < part:
+                self.close()
+                raise InfrastructureError(f"a run asks for {part:g} of {name}, and Ray sees {most:g}")
+        if workers is not None and (elastic or "GPU" not in share):
+            return workers  # a cluster may grow
+        fits = ray_cluster.room(share)
+        if not fits:
+            self.close()
+            wanted = ", ".join(f"{part:g} {name}" for name, part in share.items())
+            raise InfrastructureError(f"no node of the Ray cluster has room for a run ({wanted})")
+        return fits if workers is None else min(workers, fits)
 
     def submit(self, order: WorkOrder) -> None:
         """Take the order; the next worker that is idle begins it."""
@@ -161,14 +179,15 @@ class RayExecutor:
             return
         self._closed = True
         atexit.unregister(self.close)
-        for kept in (self._waiting, self._starting, self._idle, self._running):
+        for kept in (self._waiting, self._starting, self._idle, self._running, self._nodes):
             kept.clear()
         ray.shutdown()  # takes the workers along
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _spawn(self) -> None:
-        actor = self._worker.remote(gpu=self._gpu)
+        elsewhere = {"ray.io/node-id": f"!in({','.join(self._shunned)})"} if self._shunned else None
+        actor = self._worker.options(**self._options, label_selector=elsewhere).remote(gpu=self._gpu)
         self._starting[actor.ready.remote()] = actor, time.monotonic()
 
     def _assign(self) -> None:
@@ -184,9 +203,9 @@ class RayExecutor:
             item = ray.get(next(thing) if streaming else thing)
         except (exceptions.RayError, StopIteration) as error:
             result = run.stopped() if run.cancelled else run.result(Outcome.LOST, _why(error, "its worker died"))
-            return self._end(thing, result, replace=True)
+            return self._end(thing, result, tainted=True)
         if isinstance(item, RunResult):
-            return self._end(thing, item, replace=any(sign in item.trace for sign in _TAINTED))
+            return self._end(thing, item, tainted=any(sign in item.trace for sign in _TAINTED))
         if not streaming:
             return self._end(thing, run.stopped())
         if item is None:
@@ -206,22 +225,49 @@ class RayExecutor:
     def _started(self, promise: Any) -> None:
         actor, _ = self._starting.pop(promise)
         try:
-            ray.get(promise)
+            node = ray.get(promise)
         except exceptions.RayError as error:
             self._failed_starts += 1
             if self._failed_starts >= _STARTS:
-                why = _why(error, _said(error, -1))
+                why = _why(error, ray_cluster.said(error, -1))
                 raise InfrastructureError(f"{_STARTS} workers in a row did not start: {why}") from None
             self._spawn()
         else:
             self._failed_starts = 0
-            self._idle.append(actor)
+            self._nodes[actor] = node
+            if node in self._shunned:
+                self._dismiss(actor)
+            else:
+                self._idle.append(actor)
 
-    def _end(self, thing: Any, result: RunResult, *, replace: bool = False) -> Finished:
+    def _dismiss(self, actor: Any) -> None:
+        ray.kill(actor, no_restart=True)  # no matter if it is dead already
+        self._nodes.pop(actor, None)
+        self._spawn()
+
+    def _judge(self, actor: Any, result: RunResult) -> None:
+        """Keep runs off a node on which they are lost one after the other, as long as there is another."""
+        node = self._nodes.get(actor, "")
+        if result.outcome is not Outcome.LOST or result.starved:
+            self._lost[node] = 0
+            return
+        self._lost[node] += 1
+        others = [
+            n for n in ray_cluster.alive() if n["NodeID"] not in (node, *self._shunned) and n["Resources"].get("CPU")
+        ]
+        if node and self._lost[node] >= _LOST_ON_A_NODE and others and node not in self._shunned:
+            self._shunned.append(node)
+            for idle in [idle for idle in self._idle if self._nodes.get(idle) == node]:
+                self._idle.remove(idle)
+                self._dismiss(idle)
+
+    def _end(self, thing: Any, result: RunResult, *, tainted: bool = False) -> Finished:
         actor = self._running.pop(thing).actor
-        if replace:
-            ray.kill(actor, no_restart=True)  # no matter if it is dead already
-            self._spawn()
+        if self._folder is None:  # one of many machines
+            result = replace(result, node=self._nodes.get(actor, ""))
+        self._judge(actor, result)
+        if tainted or self._nodes.get(actor) in self._shunned:
+            self._dismiss(actor)
         else:
             self._idle.append(actor)
         return Finished(result)
@@ -231,7 +277,7 @@ class RayExecutor:
         if any(limit <= now for limit in self._start_limits()):
             raise InfrastructureError(f"no worker was ready within {START_SECONDS:g} s; has Ray a CPU or GPU free?")
         late = [(thing, run) for thing, run in self._running.items() if run.deadline <= now]
-        return [self._end(thing, run.killed(), replace=True) for thing, run in late]
+        return [self._end(thing, run.killed(), tainted=True) for thing, run in late]
 
     def _start_limits(self) -> list[float]:
         # Workers that a cluster has no room for yet are no trouble while there are others.
@@ -240,63 +286,9 @@ class RayExecutor:
         return [since + START_SECONDS for _, since in self._starting.values()]
 
 
-def _start(workers: int, temp_dir: str) -> str:
-    """Start a Ray on this machine, for this process alone, and return its folder."""
-    os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)  # Ray's ports are open to the network
-    folder = tempfile.mkdtemp(prefix="remedy-", dir=temp_dir)
-    small = {"include_dashboard": False, "object_store_memory": 100 * 1024**2}
-    said = ""
-    for _ in range(2):
-        try:
-            _init(address="local", num_cpus=workers, _temp_dir=folder, **small)
-        except Exception as error:  # noqa: BLE001  (a machine under load lets Ray fail in many ways)
-            said = _said(error, 0)
-            ray.shutdown()
-        else:
-            return folder
-    raise InfrastructureError(f"Ray does not start on this machine: {said}; its logs are in {folder}")
-
-
-def _join(address: str) -> None:
-    if address.startswith("ray://"):
-        raise InputError(f"address is {address!r}; it may be HOST:PORT of a Ray cluster's head, such as 10.0.0.1:6379")
-    try:
-        _init(address=address)
-    except Exception as error:  # noqa: BLE001  (no route, no token, another version: Ray raises what it likes)
-        hint = "does RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) hold the cluster's token?"
-        raise InfrastructureError(f"cannot join the Ray cluster at {address}: {_said(error, 0)}; {hint}") from None
-
-
-def _init(**settings: Any) -> None:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with time_limit(INIT_SECONDS):
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
-    except TimeLimit:
-        raise TimeoutError(f"not ready within {INIT_SECONDS:g} s") from None
-    finally:
-        for number, handler in handlers.items():  # Ray puts its own in their place
-            if handler is not None and threading.current_thread() is threading.main_thread():
-                signal.signal(number, handler)
-
-
-def _room(workers: int, gpus_per_run: float) -> int:
-    if not gpus_per_run:
-        return workers
-    gpus = float(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
-    if gpus < gpus_per_run:
-        raise InfrastructureError(f"a run asks for {gpus_per_run:g} GPUs, and Ray sees {gpus:g} on this machine")
-    return min(workers, int(gpus / gpus_per_run + 1e-6))
-
-
 def _why(error: Exception, otherwise: str) -> str:
     if isinstance(error, exceptions.OutOfMemoryError):
         return f"its worker was killed because the machine {OUT_OF_MEMORY}"
     if isinstance(error, exceptions.RayTaskError):
-        return f"its worker raised {type(error.cause).__name__}: {_said(error.cause, 0)}"
+        return f"its worker raised {type(error.cause).__name__}: {ray_cluster.said(error.cause, 0)}"
     return "the machine of its worker is gone" if isinstance(error, exceptions.NodeDiedError) else otherwise
-
-
-def _said(error: BaseException, line: int) -> str:
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines() or [type(error).__name__]
-    return lines[line].strip()[:300]

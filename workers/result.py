@@ -38,6 +38,8 @@ class RunResult:
         goal_step: first step from which on the metric stayed at the goal (None where it did not).
         first_losses: the first batch losses, to recognise trainings without randomness.
         saved_by: "collapse", "success", "controller" or "" for a full run.
+        log: the end of what the user's code printed, where the order asked for it.
+        node: the machine it was trained on, where there are several.
         setting: what the run knew of itself (chance, prior, entropy, ...), for the record.
     """
 
@@ -56,6 +58,8 @@ class RunResult:
     goal_step: int | None = None
     first_losses: tuple[float, ...] = ()
     saved_by: str = ""
+    log: str = ""
+    node: str = ""
     setting: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -8,7 +8,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import torch
@@ -37,6 +37,7 @@ Limit = Callable[[float | None], AbstractContextManager[None]]
 Step = tuple[int, float | None]
 _PROGRESS_SECONDS = 0.5
 _FIRST_LOSSES = 8
+_LOG_CHARACTERS = 100_000
 
 
 def _unlimited(_seconds: float | None) -> AbstractContextManager[None]:
@@ -78,9 +79,29 @@ def stream(
     `look` sees every observation, for recorders; `watched=False` leaves the detectors out, so that a doomed run goes
     on to its end.
     """
+    with _log(order) as log:
+        for item in _stream(order, log, cancelled, look, watched=watched):
+            if not isinstance(item, RunResult):
+                yield item
+                continue
+            if order.checkpoint and item.outcome is not Outcome.LOST:
+                with suppress(OSError):  # on a machine that the controller may not reach
+                    Path(order.checkpoint).unlink()
+            printed = log.getvalue()[-_LOG_CHARACTERS:] if order.returns_log and isinstance(log, io.StringIO) else ""
+            log.close()
+            yield dataclasses.replace(item, log=printed)
+
+
+def _stream(
+    order: WorkOrder,
+    log: io.TextIOBase,
+    cancelled: Callable[[], bool] | None,
+    look: Callable[[Observation, Setting], None] | None,
+    *,
+    watched: bool,
+) -> Iterator[Step | RunResult]:
     began, folder = time.monotonic(), Path.cwd()
     reset_process()
-    log = _log(order)
     step = full = 0
     watch: Watch | None = None
     try:
@@ -133,7 +154,6 @@ def stream(
             curves=curves,
         )
     finally:
-        log.close()
         os.chdir(folder)
 
 
@@ -225,7 +245,7 @@ def _warmup(parts: Parts) -> int:
 
 def _log(order: WorkOrder) -> io.TextIOBase:
     if not order.log:
-        return io.StringIO()
+        return io.StringIO()  # sent back, or dropped
     path = Path(order.log)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("a", buffering=1, encoding="utf-8", errors="replace")  # a killed worker loses no line

@@ -54,7 +54,7 @@ def plan(asked: argparse.Namespace) -> int:
     """What submit would do and cost."""
     found = checked(asked.target, asked.goal, asked.seed, asked.run_timeout, None)
     spec = specify(asked, found, "plan", totals(asked))
-    space = space_of(found.remedies, spec, found.found.closed)
+    space = space_of(found.remedies, spec, spec.closed)
     full = _seconds_per_step(found, asked) * found.found.setting.steps
     order = ranked(space.remedies, [], spec.suggested)
     told: dict[str, Any] = {

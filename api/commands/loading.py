@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from remedy.search.spec import Spec
 from remedy.spaces.error import TimeLimit, UserCodeError, raised
 from remedy.spaces.metric import parse_goal
 from remedy.spaces.process import reset_process
@@ -64,6 +65,26 @@ def checked(target: str, goal: str | None, seed: int, limit: float | None, log: 
             msg = f"loading and checking {source.name} {error}"
             raise TimeLimit(msg) from None
     return Checked(loaded, training, found, tuple(catalogue_of(loaded).values()))
+
+
+def imported(spec: Spec, log: Path) -> Loaded:
+    """Import a study's training as it is now, without the checks that it passed at submit.
+
+    Raises:
+        InputError: it cannot be found or loaded any more.
+    """
+    source = find(f"{spec.source.module or spec.source.path}:{spec.source.function}")
+    reset_process()
+    with _said(f"loading {source.name}"), quiet(log) as kept:
+        try:
+            with time_limit(spec.run_timeout):
+                return load(source)
+        except UserCodeError as error:
+            kept.write(error.trace)
+            error.args = (f"{error.args[0]}; traceback in {log}",)
+            raise
+        except TimeLimit as error:
+            raise TimeLimit(f"loading {source.name} {error}") from None
 
 
 @contextlib.contextmanager

@@ -1,48 +1,52 @@
-"""`submit`, `resume`, `stop`, `delete`: what changes studies."""
+"""`submit` and `resume`: what begins studies and goes on with them."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
-import shutil
 import sys
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from remedy.commands.loading import Checked, apart, checked
-from remedy.interrupt import EXIT_INTERRUPTED, Interrupt, Interruptible
-from remedy.progress import Progress
-from remedy.render import report_text
-from remedy.search.conduct import Study, opened, space_of
-from remedy.search.home import Home, write_json
-from remedy.search.record import Record
+from remedy.commands.cluster import is_cluster, send
+from remedy.commands.loading import Checked, checked, imported
+from remedy.commands.views import where
+from remedy.commands.work import check_workers, work
+from remedy.search.conduct import commit_of, space_of
+from remedy.search.database import PATIENCE
+from remedy.search.home import Home
 from remedy.search.spec import Spec
 from remedy.spaces.error import InputError
-from remedy.workers.executor import Executor, InProcess
+from remedy.spaces.target import Loaded
+from remedy.workers.run import catalogue_of
 
 
 def submit(asked: argparse.Namespace) -> int:
     """Run a study from its beginning."""
-    _check_workers(asked)
-    home = Home.of(asked.home)
+    check_workers(asked)
+    home = Home.of(asked.home, PATIENCE)
     # Options are checked before the user's code is touched, and nothing is written before both are found right.
     options = totals(asked)
-    if asked.name is not None and home.study(asked.name).spec.exists():
-        again = f"remedy resume {asked.name}{_where(asked)}"
+    if is_cluster(asked.address) and home.database is None:
+        raise InputError(f"--address {asked.address!r} needs REMEDY_STORAGE: the study is worked on elsewhere")
+    if asked.name is not None and home.study(asked.name).exists():
+        again = f"remedy resume {asked.name}{where(asked)}"
         msg = f"--name {asked.name!r}: a study of this name exists; go on with it: {again}"
         raise InputError(msg)
     found = _checked(asked, home, options)
     name = _name(found.loaded.source.path) if asked.name is None else asked.name
     spec = specify(asked, found, name, options)
-    space = space_of(found.remedies, spec, found.found.closed)
+    space_of(found.remedies, spec, spec.closed)
     folder = home.study(spec.study)
-    write_json(folder.spec, spec.to_json())
     if os.environ.get("REMEDY_FIX"):
         sys.stderr.write("remedy: REMEDY_FIX is set and ignored: a study trains the untouched training\n")
-    return _conduct(asked, Study(spec, home, folder, space, _record(home, spec)))
+    if is_cluster(asked.address):
+        return send(asked, folder, spec)
+    folder.save_spec(spec.to_json())
+    return work(asked, home, folder, spec, found.remedies)
 
 
 def _checked(asked: argparse.Namespace, home: Home, options: dict[str, Any]) -> Checked:
@@ -62,7 +66,7 @@ def totals(asked: argparse.Namespace) -> dict[str, Any]:
 def specify(asked: argparse.Namespace, found: Checked, name: str, options: dict[str, Any]) -> Spec:
     """Join options and training into the study's specification."""
     training = found.training
-    return Spec(
+    spec = Spec(
         study=name,
         source=found.loaded.source,
         metric=metric_name(training.metric),
@@ -73,8 +77,12 @@ def specify(asked: argparse.Namespace, found: Checked, name: str, options: dict[
         without=tuple(asked.without),
         suggested=found.found.suggested,
         preflight=tuple({**dataclasses.asdict(f), "suggests": list(f.suggests)} for f in found.found.findings),
+        closed=found.found.closed,
+        code=found.loaded.code,
+        commit=commit_of(Path(found.loaded.source.path).parent),
         **options,
     )
+    return dataclasses.replace(spec, space=space_of(found.remedies, spec, spec.closed).describe())
 
 
 def metric_name(metric: object) -> str:
@@ -89,10 +97,10 @@ def _name(path: str) -> str:
 
 def resume(asked: argparse.Namespace) -> int:
     """Go on with a study toward the same totals, or larger ones."""
-    _check_workers(asked)
-    home = Home.of(asked.home)
+    check_workers(asked)
+    home = Home.of(asked.home, PATIENCE)
     folder = home.existing(asked.study)
-    spec = Spec.from_json(json.loads(folder.spec.read_text()))
+    spec = Spec.from_json(folder.spec())
     changed: dict[str, Any] = {}
     for name in ("runs", "budget", "timeout", "fixes"):
         total, new = getattr(spec, name), getattr(asked, name)
@@ -102,110 +110,65 @@ def resume(asked: argparse.Namespace) -> int:
         if new is not None:
             changed[name] = new
     spec = dataclasses.replace(spec, **changed)
-    loaded = checked(
-        f"{spec.source.module or spec.source.path}:{spec.source.function}",
-        str(spec.goal),
-        spec.seed,
-        spec.run_timeout,
-        folder.log,
+    job = folder.job()
+    if job:
+        if asked.accept_changes:
+            raise InputError("--accept-changes: a study on a cluster keeps the code it was sent; submit a new study")
+        asked.address = asked.address or job["address"]
+        return send(asked, folder, spec, again=True)
+    if is_cluster(asked.address):
+        raise InputError(f"study {spec.study!r} was not sent to a cluster; resume it where it was submitted")
+    loaded = imported(spec, folder.log)
+    spec = _accepted(spec, loaded, accept=asked.accept_changes)
+    with folder.lease():
+        folder.save_spec(spec.to_json())
+    return work(asked, home, folder, spec, tuple(catalogue_of(loaded).values()))
+
+
+def _accepted(spec: Spec, loaded: Loaded, *, accept: bool) -> Spec:
+    """Return the specification with what changed since the study began, where that is accepted.
+
+    Raises:
+        InputError: something changed, and that is not accepted.
+    """
+    space = _space(spec, loaded)
+    changes = [*_changed_code(spec.code, loaded.code), *_changed_space(spec.space, space)]
+    if not changes:
+        return dataclasses.replace(spec, source=loaded.source)
+    said = "; ".join(changes)
+    if not accept:
+        hint = "submit it as a new study, or go on all the same with --accept-changes"
+        raise InputError(f"since study {spec.study!r} began, {said}; {hint}")
+    finding = {
+        "check": "changed_since_submit",
+        "level": "warning",
+        "message": f"the study went on although {said}: its runs are not all of the same training",
+        "suggests": [],
+    }
+    return dataclasses.replace(
+        spec, source=loaded.source, code=loaded.code, space=space, preflight=(*spec.preflight, finding)
     )
-    if loaded.loaded.source.sha256 != spec.source.sha256:
-        msg = f"{spec.source.path} has changed since study {spec.study!r} began; submit it as a new study"
-        raise InputError(msg)
-    space = space_of(loaded.remedies, spec, loaded.found.closed)
-    with folder.lease():
-        write_json(folder.spec, spec.to_json())
-    return _conduct(asked, Study(spec, home, folder, space, _record(home, spec)))
 
 
-def _where(asked: argparse.Namespace) -> str:
-    """Return what commands to type next need to find the same home."""
-    return "" if asked.home is None else f" --home {asked.home}"
+def _space(spec: Spec, loaded: Loaded) -> Mapping[str, Mapping[str, Mapping[str, str]]]:
+    # A remedy that was asked for by name and is gone is a change, not a wrong name.
+    known = catalogue_of(loaded)
+    still = dataclasses.replace(spec, only=tuple(name for name in spec.only if name in known), without=())
+    whole = space_of([remedy for remedy in known.values() if remedy.name not in spec.without], still, spec.closed)
+    return whole.describe()
 
 
-def _check_workers(asked: argparse.Namespace) -> None:
-    if asked.workers is not None and asked.workers < 0:
-        msg = f"--workers is {asked.workers}; it may be 0 (one run after the other, in this process) or more"
-        raise InputError(msg)
-    if asked.gpus is not None and not asked.gpus >= 0:
-        msg = f"--gpus is {asked.gpus:g}; it may be a share of a GPU, 0 or more"
-        raise InputError(msg)
+def _changed_code(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    names = [f"{Path(path).name} has changed" for path in now if path in before and before[path] != now[path]]
+    names += [f"{Path(path).name} is imported, too" for path in now if path not in before]
+    return names + [f"{Path(path).name} is imported no more" for path in before if path not in now]
 
 
-def stop(asked: argparse.Namespace) -> int:
-    """Ask the controller of a study to end it."""
-    folder = Home.of(asked.home).existing(asked.study)
-    try:
-        with folder.lease():
-            running = False
-    except InputError:
-        running = True
-        folder.stop.touch()
-    if asked.json:
-        sys.stdout.write(json.dumps({"study": asked.study, "stop": running}) + "\n")
-    else:
-        said = "will end after the runs under way" if running else "is not running: there is nothing to stop"
-        sys.stdout.write(f"{asked.study} {said}\nnext: remedy report {asked.study}{_where(asked)}\n")
-    return 0
-
-
-def delete(asked: argparse.Namespace) -> int:
-    """Delete a study's files."""
-    folder = Home.of(asked.home).existing(asked.study)
-    with folder.lease():
-        shutil.rmtree(folder.path)
-    if asked.json:
-        sys.stdout.write(json.dumps({"study": asked.study, "deleted": True}) + "\n")
-    else:
-        sys.stdout.write(f"deleted {folder.path}; its runs in MLflow stay\n")
-    return 0
-
-
-def _record(home: Home, spec: Spec) -> Record:
-    experiment = f"{Path(spec.source.path).stem}:{spec.source.function}"
-    return Record(os.environ.get("MLFLOW_TRACKING_URI"), home.path, experiment)
-
-
-def _conduct(asked: argparse.Namespace, study: Study) -> int:
-    where = _where(asked)
-    try:
-        with (
-            Interrupt() as interrupt,
-            opened(study),
-            apart(study.folder.log) as err,
-            Progress(study.spec, err) as progress,
-        ):
-            study.listeners.append(progress)
-            found = study.conduct(lambda: _made(asked, interrupt))
-    except KeyboardInterrupt:
-        sys.stderr.write(f"remedy: interrupted; go on with: remedy resume {study.spec.study}{where}\n")
-        return EXIT_INTERRUPTED
-    if study.record.failures:
-        sys.stderr.write(f"remedy: {study.record.failures}; `remedy resume {study.spec.study}{where}` tries again\n")
-    if asked.json:
-        text = json.dumps(found, allow_nan=False)
-    else:
-        text = report_text(found, terminal=sys.stdout.isatty(), next_home=where)
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-    return int(found["exit_code"])
-
-
-def _made(asked: argparse.Namespace, interrupt: Interrupt) -> Executor:
-    with interrupt.allowed():
-        made = executor(asked)
-    return Interruptible(made, interrupt)
-
-
-def executor(asked: argparse.Namespace) -> Executor:
-    """Make the executor that was asked for; Ray is imported only where it is used."""
-    workers = asked.workers if asked.workers is not None else len(os.sched_getaffinity(0))
-    if workers == 0:
-        return InProcess()
-    import torch
-
-    from remedy.workers.ray_executor import RayExecutor
-
-    devices = torch.cuda.device_count()
-    share = asked.gpus if asked.gpus is not None else min(1.0, devices / workers)
-    return RayExecutor(workers, gpus_per_run=share, address=asked.address)
+def _changed_space(
+    before: Mapping[str, Mapping[str, Mapping[str, str]]], now: Mapping[str, Mapping[str, Mapping[str, str]]]
+) -> list[str]:
+    old = {name: ranges for mine in before.values() for name, ranges in mine.items()}
+    new = {name: ranges for mine in now.values() for name, ranges in mine.items()}
+    said = [f"the space lost {name}" for name in old if name not in new]
+    said += [f"the space gained {name}" for name in new if name not in old]
+    return said + [f"the ranges of {name} are others" for name in new if name in old and old[name] != new[name]]

@@ -22,6 +22,7 @@ from urllib.request import Request, urlopen
 
 from remedy.search.home import Home, StudyFolder
 from remedy.search.links import SHARED_VIEW, parent_link, redact, runs_link, view_link
+from remedy.search.outbox import SPOOL
 from remedy.spaces.error import InfrastructureError, InputError
 
 _HOST = "127.0.0.1"
@@ -46,7 +47,7 @@ def serve(home: Path, port: int, study: str | None) -> int:
         InputError: no such study, nothing recorded yet, or the port is taken.
         InfrastructureError: the server did not start.
     """
-    state = Home(home.resolve())
+    state = Home.of(str(home))
     folders = [state.existing(study)] if study else [state.study(name) for name in state.names()]
     store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state.path}/mlflow.db"
     if store.startswith(("http://", "https://")):
@@ -129,14 +130,14 @@ def _refuse_taken(port: int) -> None:
 def _print_links(api: str, shown: str, folders: list[StudyFolder]) -> None:
     """Print what to open for each study, the latest first."""
     for folder in list(reversed(folders))[:_SHOWN]:
-        name, run = folder.path.name, _parent_run(folder)
+        name, run = folder.name, _parent_run(folder)
         print(f"\n{name}")
         if links := _links(api, run, ascending=_goal_is_least(folder)) if run else ():
             for what, link in zip(("what was found", "all runs", "those that converged"), links, strict=True):
                 print(f"  {what:20} {shown}{link}")
         else:
             print(f"  not in this MLflow (yet); {shown}/#/experiments shows what is")
-        if (folder.path / "unrecorded.jsonl").is_file():
+        if folder.files.read(SPOOL) is not None:
             print(f"  some of it could not be recorded so far; `remedy resume {name}` does it")
     every = f"{shown}/#/experiments?workflowType=machine_learning"
     if len(folders) > _SHOWN:
@@ -146,23 +147,19 @@ def _print_links(api: str, shown: str, folders: list[StudyFolder]) -> None:
 
 
 def _parent_run(folder: StudyFolder) -> str:
-    for path in (folder.report, folder.spec):
-        found = _read(path).get("mlflow")
-        if isinstance(found, dict) and found.get("parent_run_id"):
-            return str(found["parent_run_id"])
-    return ""
+    found = (_report(folder)).get("mlflow")
+    return str(found.get("parent_run_id") or "") if isinstance(found, dict) else ""
 
 
 def _goal_is_least(folder: StudyFolder) -> bool:
-    return "at_most" in (_read(folder.report).get("goal") or {})
+    return "at_most" in (_report(folder).get("goal") or {})
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _report(folder: StudyFolder) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        return folder.report() or {}
+    except InfrastructureError:  # a damaged one; the others are shown
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _links(api: str, run: str, *, ascending: bool) -> tuple[str, ...]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from remedy.search.home import Home, StudyFolder
 from remedy.search.markdown import note
 from remedy.spaces.combination import Combination
 from remedy.spaces.error import InputError
+from remedy.workers.result import RunResult
 
 
 def list(asked: argparse.Namespace) -> int:  # noqa: A001  (named for the command)
@@ -27,57 +27,52 @@ def list(asked: argparse.Namespace) -> int:  # noqa: A001  (named for the comman
         sys.stdout.write(json.dumps(rows) + "\n")
         return 0
     if not rows:
-        sys.stdout.write(f"no study in {home.path}\nnext: remedy submit TARGET\n")
+        sys.stdout.write(f"no study in {home.where}\nnext: remedy submit TARGET\n")
         return 0
     page = Page()
     shown = [(r["study"], r["state"], r["runs"], r["best_fix"] or "-", r["training"]) for r in rows]
     page.table(("study", "state", "runs", "best fix", "training"), shown)
-    page.raw(f"next: remedy report {rows[-1]['study']}{_where(asked)}")
+    page.raw(f"next: remedy report {rows[-1]['study']}{where(asked)}")
     sys.stdout.write(f"{page}\n")
     return 0
 
 
 def _row(folder: StudyFolder) -> dict[str, Any]:
-    spec = json.loads(folder.spec.read_text())
-    found = _report(folder)
-    if _running(folder):
-        state = "running"
-    elif found is None:
-        state = "interrupted"
-    else:
-        state = "done" if found["reason"] is None else str(found["reason"])
+    spec, found = folder.spec(), folder.report()
     best = found["fixes"][0]["label"] if found and found["fixes"] else None
     return {
-        "study": folder.path.name,
+        "study": folder.name,
         "training": f"{spec['source']['path']}:{spec['source']['function']}",
-        "state": state,
+        "state": state_of(folder, found),
         "exit_code": found["exit_code"] if found else None,
         "runs": len(folder.numbers()),
         "best_fix": best,
     }
 
 
-def _running(folder: StudyFolder) -> bool:
-    try:
-        with folder.lease():
-            return False
-    except InputError:
-        return True
+def state_of(folder: StudyFolder, found: Mapping[str, Any] | None) -> str:
+    """Return how a study stands: submitted, running, interrupted, failed, done, or the reason for which it ended."""
+    if folder.held():
+        return "running"
+    state = folder.state().get("state")
+    if state is None:
+        return "submitted"
+    if state == "running":
+        return "interrupted"  # whoever worked on it is gone without a word
+    if state in ("interrupted", "failed") or found is None:
+        return str(state)
+    return "done" if found["reason"] is None else str(found["reason"])
 
 
-def _where(asked: argparse.Namespace) -> str:
+def where(asked: argparse.Namespace) -> str:
     """Return what commands to type next need to find the same home."""
     return "" if asked.home is None else f" --home {asked.home}"
 
 
-def _report(folder: StudyFolder) -> dict[str, Any] | None:
-    return json.loads(folder.report.read_text()) if folder.report.is_file() else None
-
-
 def _findings(folder: StudyFolder) -> dict[str, Any]:
-    found = _report(folder)
+    found = folder.report()
     if found is None:
-        msg = f"study {folder.path.name!r} has no report yet: not one of its runs has ended"
+        msg = f"study {folder.name!r} has no report yet: not one of its runs has ended"
         raise InputError(msg)
     return found
 
@@ -86,7 +81,7 @@ def report(asked: argparse.Namespace) -> int:
     """Print the findings of a study."""
     folder = Home.of(asked.home).existing(asked.study)
     found = _findings(folder)
-    home = _where(asked)
+    home = where(asked)
     if asked.format == "json":
         text = json.dumps(found, allow_nan=False)
     elif asked.format == "md":
@@ -97,7 +92,7 @@ def report(asked: argparse.Namespace) -> int:
         text = report_html(found, folder)
     else:
         terminal = asked.out is None and sys.stdout.isatty()
-        text = report_text(found, terminal=terminal, next_home=home, running=_running(folder))
+        text = report_text(found, terminal=terminal, next_home=home, running=folder.held())
     if asked.out is None:
         sys.stdout.write(text + "\n")
     else:
@@ -121,9 +116,9 @@ def show(asked: argparse.Namespace) -> int:
     if asked.run is not None:
         _check_run(asked, folder)
         return _show_run(asked, folder)
-    runs = [{**items.get(n, {}), **_brief(folder, n)} for n in folder.numbers()]
+    runs = [{**items.get(n, {}), **_brief(result)} for n, result in folder.runs().items()]
     if asked.json:
-        sys.stdout.write(json.dumps({"spec": json.loads(folder.spec.read_text()), "runs": runs}) + "\n")
+        sys.stdout.write(json.dumps({"spec": folder.spec(), "runs": runs}) + "\n")
         return 0
     page = Page()
     rows = [
@@ -140,7 +135,7 @@ def show(asked: argparse.Namespace) -> int:
         for r in runs
     ]
     page.table(("run", "phase", "seed", "outcome", "metric", "steps", "symptom", "remedies"), rows)
-    page.raw(f"next: remedy show {asked.study}{_where(asked)} --run N      one run, with its curves")
+    page.raw(f"next: remedy show {asked.study}{where(asked)} --run N      one run, with its curves")
     sys.stdout.write(f"{page}\n")
     return 0
 
@@ -157,10 +152,9 @@ def _items(folder: StudyFolder) -> dict[int, dict[str, Any]]:
     return {run: {**item, "label": Combination.of(item["params"]).label} for run, item in folder.noted().items()}
 
 
-def _brief(folder: StudyFolder, run: int) -> dict[str, Any]:
-    result = folder.load_run(run)
+def _brief(result: RunResult) -> dict[str, Any]:
     return {
-        "run": run,
+        "run": result.number,
         "outcome": str(result.outcome),
         "metric": result.metric if math.isfinite(result.metric) else None,
         "steps": result.steps,
@@ -177,7 +171,7 @@ def _show_run(asked: argparse.Namespace, folder: StudyFolder) -> int:
         return 0
     item = _items(folder).get(asked.run, {})
     page = Page()
-    brief = _brief(folder, asked.run)
+    brief = _brief(result)
     page.line(
         f"run {asked.run}: {brief['outcome']}, metric {number(brief['metric'])}, "
         f"{result.steps} of {result.steps_full} steps, "
@@ -197,7 +191,7 @@ def _show_run(asked: argparse.Namespace, folder: StudyFolder) -> int:
     curves(page, result)
     for line in result.trace.splitlines():
         page.raw(line)
-    page.raw(f"log: {folder.run_log(asked.run)}")
+    page.raw(f"log: remedy logs {asked.study}{where(asked)} --run {asked.run}")
     sys.stdout.write(f"{page}\n")
     return 0
 
@@ -216,13 +210,13 @@ def logs(asked: argparse.Namespace) -> int:
     folder = Home.of(asked.home).existing(asked.study)
     if asked.run is not None:
         _check_run(asked, folder)
-    wanted = [asked.run] if asked.run is not None else folder.numbers()
-    paths = {f"run {run}": folder.run_log(run) for run in wanted}
-    if asked.run is None:
-        paths = {"loading, and outside of runs": folder.log, **paths}
-    printed = {what: path for what, path in paths.items() if path.is_file() and path.stat().st_size}
-    for what, path in printed.items():
-        sys.stdout.write(f"--- {what}\n{path.read_text(errors='replace')}")
+    wanted = {"load": "loading, and outside of runs", **{f"{run:05d}": f"run {run}" for run in folder.numbers()}}
+    if asked.run is not None:
+        wanted = {f"{asked.run:05d}": f"run {asked.run}"}
+    kept = folder.logs()
+    printed = {what: kept[key] for key, what in wanted.items() if key in kept}
+    for what, text in printed.items():
+        sys.stdout.write(f"--- {what}\n{text}")
     if not printed:
         sys.stderr.write("the training's code printed nothing\n")
     return 0
@@ -239,7 +233,7 @@ def export(asked: argparse.Namespace) -> int:
         msg = f"--fix is {asked.fix}; study {asked.study!r} has fixes 1 to {len(fixes)}"
         raise InputError(msg)
     try:
-        shutil.copyfile(folder.fix(asked.fix), asked.out)
+        Path(asked.out).write_text(folder.fix(asked.fix) or "", encoding="utf-8")
     except OSError as error:
         msg = f"--out {asked.out!r} cannot be written: {error.strerror}"
         raise InputError(msg) from None
@@ -247,6 +241,6 @@ def export(asked: argparse.Namespace) -> int:
     sys.stdout.write(
         f"wrote {asked.out}: {fixes[asked.fix - 1]['label']}\n"
         f"apply it: remedy.load_fix({asked.out!r}).apply(training())\n"
-        f"next: remedy run {target} --fix {asked.out} --seed 987654{_where(asked)}\n"
+        f"next: remedy run {target} --fix {asked.out} --seed 987654{where(asked)}\n"
     )
     return 0

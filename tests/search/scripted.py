@@ -212,10 +212,10 @@ class Bench:
 
     def controller(self, *, dies_after: int | None = None, seed: int = 0) -> tuple[Controller, Scripted]:
         """Begin a session, as a new process does."""
-        folder = StudyFolder(self.path)
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder = StudyFolder.at(self.path)
+        folder.scratch.mkdir(parents=True, exist_ok=True)
         executor = Scripted(self.truth, self.capacity, seed, dies_after, self.loses)
-        trials = Trials(folder.journal, self.spec.study, self.space, self.spec.seed)
+        trials = Trials(folder.storage, self.spec.study, self.space, self.spec.seed)
         controller = Controller(Agenda(self.spec, self.space), trials, folder, executor, [])
         if self.clock is not None:
             controller.clock = self.clock

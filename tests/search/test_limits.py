@@ -88,7 +88,7 @@ def test_who_stops_a_study_lets_the_runs_under_way_end_and_can_go_on(tmp_path: P
 
     def stop(controller: Controller, order: WorkOrder) -> None:
         if order.number == 20:
-            controller.folder.stop.touch()
+            controller.folder.ask_stop()
 
     told = study.run(watch=stop)
     assert obeyed(told)
@@ -98,13 +98,13 @@ def test_who_stops_a_study_lets_the_runs_under_way_end_and_can_go_on(tmp_path: P
     again = study.run()
     assert again.reason is Reason.STOPPED
     assert again.executor.orders == []
-    told.controller.folder.stop.unlink()
+    told.controller.folder.clear_stop()
     assert study.run().names == [({"smaller", "fused"}, "minimal")]
 
 
 def test_a_study_stopped_before_its_first_run_claims_nothing(tmp_path: Path) -> None:
     study = bench(tmp_path, needs())
-    StudyFolder(tmp_path).stop.touch()
+    StudyFolder.at(tmp_path).ask_stop()
     told = study.run()
     assert obeyed(told)
     assert (told.reason, told.code) == (Reason.STOPPED, 3)

@@ -125,7 +125,7 @@ def test_every_run_is_in_the_table_and_in_the_timeline(wide):
     found, folder = wide
     walk = read(wide)
     runs = [folder.load_run(number) for number in folder.numbers()]
-    items = [json.loads(line) for line in folder.items.read_text().splitlines()]
+    items = [json.loads(line) for line in (folder.scratch / "items.jsonl").read_text().splitlines()]
     rows = [row for row in walk.rows if len(row) == 8][-len(runs) :]
     bars = numbers(plot_data(*wide)["timeline"])
     assert len(rows) == len(bars) == found["runs"]["total"]
@@ -209,7 +209,7 @@ def test_no_text_becomes_markup(wide, tmp_path):
 def test_causal_words_need_a_contrast_that_was_run(wide, tmp_path):
     found, _ = wide
     assert "restores" in report_html(*wide)
-    assert "restores" not in report_html(found, StudyFolder(tmp_path / "nothing"))
+    assert "restores" not in report_html(found, StudyFolder.at(tmp_path / "nothing"))
 
 
 def test_a_healthy_training(tmp_path):
@@ -256,10 +256,10 @@ def test_curves_that_are_not_finite(tmp_path):
 
 def test_a_folder_without_items_or_with_a_torn_last_line(wide, tmp_path):
     found, folder = conducted(tmp_path)
-    with folder.items.open("a") as handle:
+    with (folder.scratch / "items.jsonl").open("a") as handle:
         handle.write('{"run": 99, "pha')
     read((found, folder))
-    folder.items.unlink()
+    folder.files.remove("items.jsonl")
     read((found, folder))
 
 

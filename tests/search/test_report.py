@@ -37,7 +37,7 @@ COLLAPSED = RunResult(
 
 def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
     agenda = baseline(COLLAPSED, COLLAPSED)
-    found = report(agenda, Reason.STOPPED, 1.0, StudyFolder(tmp_path), {})
+    found = report(agenda, Reason.STOPPED, 1.0, StudyFolder.at(tmp_path), {})
     json.dumps(found, allow_nan=False)
     assert found["baseline"]["metric"] == [None, None]
     assert found["baseline"]["chance"] is None
@@ -50,7 +50,7 @@ def test_runs_that_are_the_same_whatever_their_seed_are_no_evidence_over_seeds(
 ) -> None:
     first = dataclasses.replace(COLLAPSED, metric=0.1, first_losses=(2.3, 2.2) if losses else ())
     agenda = baseline(first, first, dataclasses.replace(first, first_losses=losses))
-    found = report(agenda, Reason.EXHAUSTED, 1.0, StudyFolder(tmp_path), {})
+    found = report(agenda, Reason.EXHAUSTED, 1.0, StudyFolder.at(tmp_path), {})
     assert found["baseline"].get("deterministic", False) is same
 
 
@@ -58,7 +58,7 @@ def test_symptoms_are_gathered_over_the_seeds_the_stop_before_the_note(tmp_path:
     note = Verdict(Symptom.CHANCE_PLATEAU, 20, 5, "2.30 for 15 steps", stops=False)
     missed = RunResult(0, Outcome.MISSED, metric=0.1, steps=100, steps_full=100, notes=(note,))
     agenda = baseline(dataclasses.replace(COLLAPSED, notes=(note,)), missed, missed)
-    symptoms = report(agenda, Reason.EXHAUSTED, 1.0, StudyFolder(tmp_path), {})["baseline"]["symptoms"]
+    symptoms = report(agenda, Reason.EXHAUSTED, 1.0, StudyFolder.at(tmp_path), {})["baseline"]["symptoms"]
     assert [(s["symptom"], s["runs"], s["stopped"], s["onset_step"]) for s in symptoms] == [
         ("non_finite", 1, True, [38]),
         ("chance_plateau", 3, False, [5, 5, 5]),
@@ -74,7 +74,7 @@ def test_steps_are_counted_once_and_what_was_saved_has_a_cause(tmp_path: Path) -
     agenda.tell(
         Item(Phase.SEARCH, alone, 102), RunResult(4, Outcome.STOPPED, steps=20, steps_full=100, saved_by="controller")
     )
-    cost = report(agenda, Reason.BUDGET, 1.0, StudyFolder(tmp_path), {})["cost"]
+    cost = report(agenda, Reason.BUDGET, 1.0, StudyFolder.at(tmp_path), {})["cost"]
     assert cost["steps_trained"] == 40 + 7 + 70 + 3 + 20
     assert cost["steps_full"] == 100 + 7 + 100 + 3 + 100
     assert cost["saved"] == {"collapse": 60 / 310, "success": 30 / 310, "controller": 80 / 310}
@@ -85,10 +85,10 @@ def test_an_effect_is_told_on_shared_seeds_only(tmp_path: Path) -> None:
     agenda = baseline(COLLAPSED, COLLAPSED, COLLAPSED)
     alone = Combination.of(SPACE.by_name["drop"].first())
     agenda.tell(Item(Phase.SEARCH, alone, 100), dataclasses.replace(COLLAPSED, number=3))
-    found = report(agenda, Reason.BUDGET, 1.0, StudyFolder(tmp_path), {})["remedies"]
+    found = report(agenda, Reason.BUDGET, 1.0, StudyFolder.at(tmp_path), {})["remedies"]
     assert [(row["remedy"], row["effect"], row["interval"]) for row in found] == [("drop", None, None)]
     agenda.tell(Item(Phase.SEARCH, Combination(), 100), dataclasses.replace(COLLAPSED, number=4))
-    (row,) = report(agenda, Reason.BUDGET, 1.0, StudyFolder(tmp_path), {})["remedies"]
+    (row,) = report(agenda, Reason.BUDGET, 1.0, StudyFolder.at(tmp_path), {})["remedies"]
     assert (row["effect"], row["shared_seeds"]) == (0.0, 1)
 
 

@@ -72,7 +72,7 @@ def test_cut_off_anywhere_it_goes_on_with_the_very_same_runs(tmp_path: Path, unb
     try:
         controller.run()
     except Killed:
-        assert len(StudyFolder(tmp_path).numbers()) == answers
+        assert len(StudyFolder.at(tmp_path).numbers()) == answers
     told = study.run()
     assert obeyed(told)
     assert told.sequence == unbroken.sequence
@@ -181,7 +181,7 @@ def test_a_torn_last_line_of_the_journal_is_cut_off(tmp_path: Path, torn: str) -
     controller, _ = study.controller(dies_after=6)
     with pytest.raises(Killed):
         controller.run()
-    journal = StudyFolder(tmp_path).journal
+    journal = StudyFolder.at(tmp_path).storage
     whole = journal.read_bytes()
     journal.write_bytes(whole + torn.encode())
     repair(journal)
@@ -198,7 +198,7 @@ def test_a_journal_that_lost_its_end_is_gone_on_with(tmp_path: Path, cut: int) -
     controller, _ = study.controller(dies_after=6)
     with pytest.raises(Killed):
         controller.run()
-    journal = StudyFolder(tmp_path).journal
+    journal = StudyFolder.at(tmp_path).storage
     journal.write_bytes(journal.read_bytes()[:-cut])
     told = study.run()
     assert obeyed(told)
@@ -215,7 +215,7 @@ def test_a_journal_that_is_whole_or_absent_is_left_alone(tmp_path: Path) -> None
 
 
 def test_a_study_has_one_controller(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path / "twice")
+    folder = StudyFolder.at(tmp_path / "twice")
     refused = pytest.raises(InputError, match="study 'twice' is being worked on by another process")
     with folder.lease(), refused, folder.lease():
         pass
@@ -225,8 +225,8 @@ def test_a_study_has_one_controller(tmp_path: Path) -> None:
 
 def test_what_every_run_was_to_be_can_be_read_without_the_samplers_storage(tmp_path: Path) -> None:
     told = bench(tmp_path, needs("clip"), 2, SMALL, fixes=1).run()
-    lines = [json.loads(line) for line in StudyFolder(tmp_path).items.read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "items.jsonl").read_text().splitlines()]
     assert [line["run"] for line in lines] == [order.number for order in told.executor.orders]
-    results = StudyFolder(tmp_path)
+    results = StudyFolder.at(tmp_path)
     assert results.numbers() == sorted(line["run"] for line in lines)
     assert {results.load_run(number).outcome for number in results.numbers()} <= set(Outcome)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from remedy.search.home import Home, StudyFolder, write_json
+from remedy.search.home import Home, StudyFolder
 from remedy.search.spec import SEED_LIMIT, Spec
 from remedy.spaces.error import InputError
 from tests.search.scripted import bench, needs, spec
@@ -58,13 +58,13 @@ def test_what_was_asked_can_be_saved_and_read() -> None:
 
 
 def test_a_file_is_whole_or_absent_and_has_only_finite_numbers(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "a.json"
+    folder = StudyFolder.at(tmp_path / "folder")
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(path, {"a": math.nan})
-    assert not path.exists()
-    write_json(path, {"a": 1.5})
-    assert json.loads(path.read_text()) == {"a": 1.5}
-    assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+        folder.save_report({"a": math.nan})
+    assert folder.report() is None
+    folder.save_report({"a": 1.5})
+    assert folder.report() == {"a": 1.5}
+    assert [file.name for file in (tmp_path / "folder").iterdir()] == ["report.json"]
 
 
 @pytest.mark.parametrize("name", ["", "../up", ".hidden", "a/b", "a b", "x" * 101])
@@ -77,9 +77,9 @@ def test_a_study_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path)
     home = Home(tmp_path)
     with pytest.raises(InputError, match=r"no study 'other' in .*; the latest are: there is none yet"):
         home.existing("other")
-    write_json(home.study("one").spec, spec(study="one").to_json())
+    home.study("one").save_spec(spec(study="one").to_json())
     assert home.names() == ["one"]
-    assert home.existing("one") == StudyFolder(tmp_path / "studies" / "one")
+    assert home.existing("one") == StudyFolder.at(tmp_path / "studies" / "one")
     with pytest.raises(InputError, match="the latest are: one"):
         home.existing("other")
 
@@ -96,4 +96,4 @@ def test_the_home_is_asked_for_or_in_the_environment_or_here(tmp_path: Path, mon
 def test_results_come_back_from_the_folder_as_they_were(tmp_path: Path) -> None:
     told = bench(tmp_path, needs("clip"), runs=12).run()
     for entry in told.agenda.ledger.entries:
-        assert StudyFolder(tmp_path).load_run(entry.result.number) == entry.result
+        assert StudyFolder.at(tmp_path).load_run(entry.result.number) == entry.result

@@ -100,8 +100,7 @@ def conducted(path, make=train, *, study="wide", runs=45, only=TRIED, seed=0, **
         )
     }
     spec = Spec(study, Source("train.py", "training", "0" * 64), seed, steps=STEPS, goal=GOAL, **{**told, **asked})
-    agenda, folder = Agenda(spec, Space.of(REMEDIES, only)), StudyFolder(path / study)
-    (folder.path / "runs").mkdir(parents=True)
+    agenda, folder = Agenda(spec, Space.of(REMEDIES, only)), StudyFolder.at(path / study)
     for number in range(runs):
         item = agenda.next([], lambda: None)
         if item is None or agenda.ended:

@@ -282,7 +282,7 @@ def test_a_process_has_one_ray(ray_executor):
 
 
 def test_an_address_that_cannot_work_is_refused_in_one_sentence():
-    from remedy.workers.ray_executor import _join
+    from remedy.workers.ray_cluster import join
 
     with pytest.raises(InputError, match="HOST:PORT"):
-        _join("ray://10.0.0.1:10001")
+        join("ray://10.0.0.1:10001")

@@ -1,0 +1,118 @@
+"""Studies on a Ray cluster: they are sent there as a job, and followed by what their controller writes down."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from remedy.commands.following import follow
+from remedy.commands.loading import imported
+from remedy.commands.views import where
+from remedy.commands.work import resources, work
+from remedy.search.database import PATIENCE
+from remedy.search.home import Home, StudyFolder
+from remedy.search.parcel import PARCEL, pack, unpack
+from remedy.search.spec import Spec
+from remedy.spaces.error import InfrastructureError, InputError
+from remedy.spaces.target import find
+from remedy.workers.ray_jobs import OVER, Jobs
+from remedy.workers.run import catalogue_of
+
+_ENTRY = '"${REMEDY_PYTHON:-python}" -P -m remedy conduct %s'
+"""Run by a shell on the cluster's head. -P: a file of the user's may be called as a package that we import."""
+_BEGIN_SECONDS = 300.0
+
+
+def is_cluster(address: str | None) -> bool:
+    """Whether a study is sent there, and not worked on here with the workers of a cluster."""
+    return address is not None and address.startswith(("http://", "https://"))
+
+
+def send(asked: argparse.Namespace, folder: StudyFolder, spec: Spec, *, again: bool = False) -> int:
+    """Write the study down, send it to the cluster, and follow it."""
+    jobs = Jobs(asked.address)
+    before = folder.job()
+    if again:
+        _refuse_working(folder, before, jobs)
+        parcel = folder.files.read(PARCEL) or ""
+    else:
+        root = Path.cwd() if spec.source.module else Path(spec.source.path).parent
+        parcel = pack(root)
+        path = os.path.relpath(spec.source.path, root)
+        spec = dataclasses.replace(spec, source=dataclasses.replace(spec.source, path=path))
+        folder.files.write(PARCEL, parcel)
+    session = int(before.get("session", 0)) + 1
+    job = {
+        "address": asked.address,
+        "submission": spec.study if session == 1 else f"{spec.study}-{session}",
+        "session": session,
+        "workers": asked.workers,
+        "gpus": asked.gpus,
+        "resources": resources(asked) or before.get("resources", {}),
+    }
+    job |= {name: before[name] for name in ("workers", "gpus") if again and job[name] is None and name in before}
+    # The job first, then what makes the study exist; and both before anything is started.
+    folder.save_job(job)
+    folder.save_spec(spec.to_json())
+    folder.clear_stop()
+    with tempfile.TemporaryDirectory(prefix="remedy-") as place:
+        unpack(parcel, Path(place))
+        jobs.submit(job["submission"], _ENTRY % spec.study, Path(place), {"REMEDY_JOB": job["submission"]})
+    _begun(jobs, job["submission"], folder)
+    if asked.detach:
+        sys.stdout.write(_detached(spec.study, where(asked), json=asked.json))
+        return 0
+    return follow(folder, as_json=asked.json, home=where(asked))
+
+
+def _detached(study: str, home: str, *, json: bool) -> str:
+    if json:
+        return f'{{"study": "{study}", "detached": true}}\n'
+    return f"{study} was sent\nnext: remedy watch {study}{home}\n      remedy wait {study}{home}\n"
+
+
+def _refuse_working(folder: StudyFolder, job: dict[str, Any], jobs: Jobs) -> None:
+    status, _ = jobs.status(str(job.get("submission", "")))
+    if folder.held() or (status and status not in OVER):
+        raise InputError(f"study {folder.name!r} is being worked on by another process; wait for it, or stop it")
+
+
+def _begun(jobs: Jobs, submission: str, folder: StudyFolder) -> None:
+    """Wait until the job's controller works on the study, or say why it does not."""
+    until = time.monotonic() + _BEGIN_SECONDS
+    before = folder.state()
+    while time.monotonic() < until:
+        status, message = jobs.status(submission)
+        if folder.held() or folder.state() != before or status == "SUCCEEDED":
+            return
+        if status in OVER:
+            last = jobs.logs(submission).strip().splitlines()
+            said = next((line for line in reversed(last) if line.startswith("remedy: ")), last[-1] if last else message)
+            raise InfrastructureError(f"job {submission} ended before it began: {said.removeprefix('remedy: ')}")
+        time.sleep(0.5)
+    # The cluster is full, or grows: the study is in its queue.
+    sys.stderr.write(f"remedy: job {submission} waits on the cluster ({jobs.status(submission)[0].lower()})\n")
+
+
+def conduct(asked: argparse.Namespace) -> int:
+    """Work on a study that was sent to the cluster which this machine is the head of."""
+    if not os.environ.get("REMEDY_STORAGE"):
+        raise InfrastructureError("the cluster's head has no REMEDY_STORAGE; it is set where the head is started")
+    home = Home.of(None, PATIENCE)
+    folder = home.existing(asked.study)
+    spec = Spec.from_json(folder.spec())
+    job = folder.job()
+    asked.address, asked.workers, asked.gpus = "auto", job.get("workers"), job.get("gpus")
+    asked.resource = [f"{name}={amount}" for name, amount in job.get("resources", {}).items()]
+    asked.json, asked.home = True, None
+    source = find(f"{spec.source.module or spec.source.path}:{spec.source.function}")
+    if source.sha256 != spec.source.sha256:
+        raise InputError(f"{spec.source.path} is not what study {spec.study!r} was submitted with")
+    loaded = imported(spec, folder.log)
+    return work(asked, home, folder, spec, tuple(catalogue_of(loaded).values()))
