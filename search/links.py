@@ -49,7 +49,7 @@ def parent_link(experiment: str, parent_run: str) -> str:
 
 def redact(text: str) -> str:
     """Take user names, passwords and tokens out of the addresses in a text."""
-    text = re.sub(r"://[^\s/]*@", "://***@", text)
+    text = re.sub(r"://(?:[^\s/]*|[^\s/:@]*:[^\s]*)@", "://***@", text)  # a password may hold a slash
     return re.sub(r"(?i)([?&](?:[a-z_]*password|token|secret|api_?key)=)[^&\s'\"]+", r"\1***", text)
 
 

@@ -1,18 +1,13 @@
-"""`remedies`, `symptoms`, `doctor`."""
+"""`remedies`, `symptoms`."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import os
-import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from remedy.page import Page
-from remedy.search.home import Home
 from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.error import InputError
 from remedy.spaces.slot import Slot
@@ -88,28 +83,4 @@ def symptoms(asked: argparse.Namespace) -> int:
         page.line(f"treated by {', '.join(row['remedies']) or 'nothing by itself'}", indent=2)
         page.line(f"source: {row['source']}", indent=2)
     sys.stdout.write(f"{page}\n")
-    return 0
-
-
-def doctor(asked: argparse.Namespace) -> int:
-    """Say what this machine has, and what is missing."""
-    found: dict[str, Any] = {"python": sys.version.split()[0], "cores": len(os.sched_getaffinity(0))}
-    for name in ("remedy", "torch", "optuna", "ray", "mlflow"):
-        try:
-            importlib.import_module(name)
-            found[name] = version(name)
-        except (ImportError, PackageNotFoundError) as error:
-            found[name] = f"missing: {error}"
-    import torch
-
-    found["gpus"] = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
-    home = Home.of(asked.home)
-    place = home.path if home.path.exists() else home.path.parent
-    found["home"] = f"{home.path} ({'writable' if os.access(place, os.W_OK) else 'not writable'})"
-    found["free_gib"] = round(shutil.disk_usage(place).free / 2**30, 1)
-    found["mlflow_store"] = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home.path / 'mlflow.db'}").split("@")[-1]
-    if asked.json:
-        sys.stdout.write(json.dumps(found) + "\n")
-    else:
-        sys.stdout.write("".join(f"{key:<14} {value}\n" for key, value in found.items()))
     return 0
