@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 import remedy
 from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.combination import Combination
-from remedy.spaces.fix import write_fix
+from remedy.spaces.fix import fix_text
 from remedy.spaces.remedy import Inapplicable
 from remedy.spaces.space import Space
 
@@ -71,7 +71,9 @@ def test_a_scheduler_that_wants_as_many_groups_as_there_are_gets_them():
 
 def test_a_fix_is_applied_in_a_loop_of_the_users_own(tmp_path: Path):
     path = tmp_path / "fix.yaml"
-    write_fix(path, {"activation": "tanh", "gradient": "clip_norm", "clip_norm.max_norm": 0.5}, {"study": "s"})
+    path.write_text(
+        fix_text({"activation": "tanh", "gradient": "clip_norm", "clip_norm.max_norm": 0.5}, {"study": "s"})
+    )
     fixed = remedy.load_fix(path).apply(training())
     parts = remedy.assemble(fixed, seed=3)
     assert [receipt.remedy for receipt in parts.receipts] == ["tanh", "clip_norm"]
