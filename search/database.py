@@ -59,6 +59,10 @@ def address(storage: str) -> str:
         InputError: it is no address of a PostgreSQL database, or its driver is not installed.
     """
     scheme, _, rest = storage.partition("://")
+    try:
+        sa.make_url(storage)
+    except (ValueError, exc.ArgumentError):  # a port that is no number
+        rest = ""
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg") or not rest:
         may_be = "it may be postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         raise InputError(f"REMEDY_STORAGE is {redact(storage)!r}; {may_be}")
