@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
 
-from remedy.search.candidate import Candidate, State
+from remedy.search.candidate import Candidate, Candidates, State
 from remedy.search.ledger import Entry, Item, Ledger
 from remedy.search.prior import ranked
 from remedy.search.spec import Spec
@@ -80,10 +81,14 @@ class Agenda:
         self.spec = spec
         self.space = space
         self.ledger = Ledger()
-        self.candidates: list[Candidate] = []
+        self.candidates = Candidates()
         self.asked = 0
         self._singles: list[Combination] | None = None
         self._again: list[Combination] = []
+        self._paired: tuple[tuple[int, int, int], list[Combination]] | None = None
+        # What converged on a search seed and is no candidate yet, few remedies first.
+        self._converged: list[tuple[Combination, int]] = []
+        self._closed: set[str] = set()
 
     # ---------------------------------------------------------------- what is known
 
@@ -119,7 +124,7 @@ class Agenda:
     def fixes(self) -> list[Candidate]:
         """Confirmed fixes; one whose remedies are more than those of another says nothing new and is left out."""
         held = [candidate for candidate in self.candidates if candidate.confirmed]
-        return [c for c in held if not any(other.combination.names < c.combination.names for other in held)]
+        return [c for c in held if not any(other.names < c.names for other in held)]
 
     @property
     def minimal(self) -> list[Candidate]:
@@ -174,13 +179,14 @@ class Agenda:
         # The control on the search's own seed: every single remedy is compared with it.
         control = self.ledger.at(Combination(), self.search_seed)
         if control is None:
-            yield self._search(Combination())
+            yield Item(Phase.SEARCH, Combination(), self.search_seed)
         if self.baseline_state is None or (control is None and self.baseline_state is BaselineState.UNSTABLE):
             return
-        for candidate in self.candidates:
-            if not self._covered(candidate.combination):
-                yield from candidate.wants(self.ledger, self.spec)
-        yield from (self._search(combination) for combination in self._known_tries() if self._useful(combination))
+        yield from self.candidates.wants(self.ledger, self.spec)
+        seed, on_trial = self.search_seed, self.candidates.on_trial()
+        for combination in self._known_tries():
+            if self._useful(combination, seed, on_trial):
+                yield Item(Phase.SEARCH, combination, seed)
         limit = max(_LEAST_ASKS, _ASKS_PER_REMEDY * len(self.space.remedies))
         for _ in range(_REPEATS):
             if self.asked >= limit:
@@ -189,39 +195,20 @@ class Agenda:
             if proposed is None:
                 return
             self.asked += 1
-            if proposed and self._useful(proposed) and (proposed.key, self.search_seed) not in under_way:
-                yield self._search(proposed)
+            if proposed and self._useful(proposed, seed, on_trial) and (proposed.key, seed) not in under_way:
+                yield Item(Phase.SEARCH, proposed, seed)
 
     def _known_tries(self) -> Iterator[Combination]:
         yield from self._single_remedies()
         yield from self._pairs_of_remedies()
         yield from self._again
 
-    def _search(self, combination: Combination) -> Item:
-        return Item(Phase.SEARCH, combination, self.search_seed)
-
-    def _useful(self, combination: Combination) -> bool:
+    def _useful(self, combination: Combination, seed: int, on_trial: Collection[frozenset[str]]) -> bool:
         """Whether trying it on the search seed could teach anything: it is new, applicable, and holds no known fix."""
-        if self.ledger.at(combination, self.search_seed) is not None or combination.names & self._closed():
+        names = combination.names
+        if self.ledger.at(combination, seed) is not None or names & self._closed:
             return False
-        return not any(names <= combination.names for names in self._open_names())
-
-    def _closed(self) -> frozenset[str]:
-        """Return the remedies that, tried alone, found nothing to change."""
-        return frozenset().union(
-            *(
-                entry.item.combination.names
-                for entry in self.ledger.of_phase(Phase.SEARCH)
-                if entry.result.outcome is Outcome.INAPPLICABLE and len(entry.item.combination.names) == 1
-            )
-        )
-
-    def _open_names(self) -> list[frozenset[str]]:
-        return [c.combination.names for c in self.candidates if c.state is not State.REFUTED]
-
-    def _covered(self, combination: Combination) -> bool:
-        """Whether fewer of its remedies are a fix, or may still be found to be one."""
-        return any(names < combination.names for names in self._open_names())
+        return not any(fewer <= names for fewer in on_trial)
 
     def _single_remedies(self) -> list[Combination]:
         if self._singles is None:
@@ -237,10 +224,17 @@ class Agenda:
 
     def _pairs_of_remedies(self) -> list[Combination]:
         """Pairs of the most promising single remedies so far: pre-flight's suggestions, then the best values seen."""
+        seed, baseline, searched = self.search_seed, len(self.baseline), len(self.ledger.of_phase(Phase.SEARCH))
+        # Asked for each run that begins; they change with the runs of these two phases only.
+        if self._paired is None or self._paired[0] != (seed, baseline, searched):
+            self._paired = (seed, baseline, searched), self._pairs(seed)
+        return self._paired[1]
+
+    def _pairs(self, seed: int) -> list[Combination]:
         tried = [
             (combination, entry)
             for combination in self._single_remedies()
-            if (entry := self.ledger.at(combination, self.search_seed)) is not None
+            if (entry := self.ledger.at(combination, seed)) is not None
             and entry.result.outcome not in (Outcome.INAPPLICABLE, Outcome.FAILED)
         ]
         urgent = set(self.spec.suggested)
@@ -256,12 +250,20 @@ class Agenda:
         self.ledger.add(Entry(item, result))
         if result.outcome in (Outcome.LOST, Outcome.STOPPED):
             self.cut_off(item)
+        if item.phase is Phase.SEARCH:
+            self._searched(item.combination, item.seed, result.outcome)
         fresh = True
         while fresh:
-            # All are asked again after each that is new: what decides it may be known already.
-            found = [(rest, c.count) for c in tuple(self.candidates) for rest in c.advance(self.ledger, self.spec)]
+            # They are asked again after each that is new: what decides it may be known already.
+            found = self.candidates.advance(item, self.ledger, self.spec)
             found += [(combination, self.spec.confirm_seeds) for combination in self._promising()]
-            fresh = any(self._nominate(combination, count) for combination, count in found)
+            fresh = self.candidates.nominate(found)
+
+    def _searched(self, combination: Combination, seed: int, outcome: Outcome) -> None:
+        if outcome is Outcome.INAPPLICABLE and len(combination.names) == 1:
+            self._closed |= combination.names  # tried alone, it found nothing to change
+        if outcome is Outcome.CONVERGED and combination:
+            bisect.insort(self._converged, (combination, seed), key=lambda known: len(known[0].names))
 
     def cut_off(self, item: Item) -> None:
         """Remember a combination whose run ended without a result; what proofs need they ask for themselves."""
@@ -270,23 +272,9 @@ class Agenda:
 
     def _promising(self) -> list[Combination]:
         """Return what converged on a search seed, save where the untouched training does, too; few remedies first."""
-        converged = [
-            entry.item.combination
-            for entry in self.ledger.of_phase(Phase.SEARCH)
-            if entry.item.combination
-            and entry.result.outcome is Outcome.CONVERGED
-            and (entry.item.seed == self.search_seed or not self._converges(entry.item.seed))
-        ]
-        return sorted(converged, key=lambda combination: len(combination.names))
-
-    def _nominate(self, combination: Combination, count: int) -> bool:
-        """Make it a candidate; not one whose remedies, or fewer, are on trial, nor one refuted on as many seeds."""
-        if any(names <= combination.names for names in self._open_names()):
-            return False
-        if any(c.combination == combination and c.count >= count for c in self.candidates):
-            return False
-        self.candidates.append(Candidate(combination, count))
-        return True
+        seed, count = self.search_seed, self.spec.confirm_seeds
+        self._converged = [known for known in self._converged if not self.candidates.known(known[0], count)]
+        return [combination for combination, on in self._converged if on == seed or not self._converges(on)]
 
     def value(self, result: RunResult) -> float:
         """Return the graded value of a result."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,7 @@ def report(
     `reason` says why the study ended; it is None in the report where the study did what was asked of it.
     """
     spec, ledger = agenda.spec, agenda.ledger
+    outcomes = Counter(entry.result.outcome for entry in ledger.entries)
     fixes = ordered_fixes(agenda)
     code = exit_code(agenda, reason)
     told = None if reason in (Reason.DONE, Reason.HEALTHY) else str(reason)
@@ -55,7 +57,7 @@ def report(
         "remedies": _remedies(agenda),
         "runs": {
             "total": len(ledger.entries),
-            **{str(o): sum(entry.result.outcome is o for entry in ledger.entries) for o in Outcome},
+            **{str(o): outcomes[o] for o in Outcome},
         },
         "cost": _cost(agenda, seconds),
         "mlflow": dict(mlflow),
@@ -192,6 +194,7 @@ def _remedies(agenda: Agenda) -> list[dict[str, Any]]:
     shown: dict[str, tuple[Combination, int, int]] = {}
     proved = {candidate.combination for candidate in agenda.candidates if candidate.confirmed}
     inapplicable: dict[str, str] = {}
+    counted: dict[Combination, tuple[int, int]] = {}
     for entry in agenda.ledger.entries:
         combination = entry.item.combination
         if len(combination.names) != 1:
@@ -200,7 +203,9 @@ def _remedies(agenda: Agenda) -> list[dict[str, Any]]:
         if entry.result.outcome is Outcome.INAPPLICABLE:
             inapplicable[name] = entry.result.reason
             continue
-        converged, runs = agenda.ledger.count(combination, agenda.ledger.seeds_of(combination))
+        if combination not in counted:
+            counted[combination] = agenda.ledger.count(combination, agenda.ledger.seeds_of(combination))
+        converged, runs = counted[combination]
         if runs and (name not in shown or combination in proved):
             shown[name] = (combination, converged, runs)
     rows = [_row(agenda, agenda.space.by_name[name], *found) for name, found in shown.items()]
