@@ -19,9 +19,10 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import remedy
-from remedy.spaces.assembly import Parts, assemble
+from remedy.spaces.assembly import assemble
 from remedy.spaces.batches import split
 from remedy.spaces.combination import Combination
+from remedy.spaces.parts import Parts
 from remedy.spaces.process import reset_process
 from remedy.workers import loop
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,14 +19,15 @@ from remedy.spaces.cross_entropy import reading
 from remedy.spaces.error import InputError
 from remedy.spaces.facts import Facts
 from remedy.spaces.metric import check_kind
-from remedy.spaces.objective import Criterion, Objective, TargetKind
+from remedy.spaces.objective import Objective, TargetKind
+from remedy.spaces.parts import Parts
+from remedy.spaces.rehearsal import rehearse
 from remedy.spaces.remedy import Inapplicable, Receipt, Remedy
 from remedy.spaces.schedule import Schedule
 from remedy.spaces.seeding import derive, seed_all
 from remedy.spaces.slot import Slot
 from remedy.spaces.training import Training
 
-Rule = Callable[[list[nn.Parameter]], Any]
 _MODEL_SLOTS = (
     Slot.WIDTH,
     Slot.DEPTH,
@@ -39,35 +41,6 @@ _CRITERION_SLOTS = (Slot.CLASS_WEIGHT, Slot.LABEL_SMOOTHING, Slot.LOGITS)
 _OPTIMIZER_SLOTS = (Slot.OPTIMIZER, Slot.LEARNING_RATE, Slot.WEIGHT_DECAY)
 
 
-@dataclass
-class Parts:
-    """The live parts of one run, the only mutable thing in it."""
-
-    train: Any
-    validation: DataLoader[Any]
-    facts: Facts
-    device: torch.device
-    model: nn.Module
-    original: Criterion
-    criterion: Criterion
-    sampler: Any = None
-    batch_size: int | None = None
-    inputs: nn.Module | None = None
-    optimizer: Optimizer = None  # type: ignore[assignment]  # built before the slot `optimizer`
-    schedule: Schedule = field(default_factory=Schedule)
-    scheduler: Any = None
-    weight_constraint: Rule | None = None
-    gradient: Rule | None = None
-    epochs: Epochs = None  # type: ignore[assignment]  # built last
-    steps: int = 0
-    receipts: tuple[Receipt, ...] = ()
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """The parameters the optimizer updates."""
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
-
-
 def assemble(
     training: Training,
     combination: Combination | None = None,
@@ -79,8 +52,8 @@ def assemble(
     """Build a run: fresh weights of `seed`, the data of `data_seed`, every remedy of the combination applied.
 
     A fix that the training carries (`Fix.apply`) is applied too. The parts are live: `parts.model`, `parts.criterion`
-    (outputs, targets -> loss), `parts.optimizer`, `parts.scheduler`, `parts.epochs`, and the rules `parts.gradient` and
-    `parts.weight_constraint`, to be called with the parameters before and after each step where they are not None.
+    (outputs, targets -> loss), `parts.optimizer`, `parts.scheduler`, `parts.epochs`. In a loop of your own
+    `parts.update(loss)` stands where `optimizer.step()` stood, and validation runs inside `with parts.judged():`.
 
     Raises:
         InputError: the training's parts cannot be what they are.
@@ -107,7 +80,7 @@ def assemble(
             _finish(parts, training, seed)
         name = combination.remedies.get(str(slot))
         if name is not None:
-            _apply(parts, catalogue[name], combination)
+            _apply(parts, training, seed, catalogue[name], combination)
     if {"learning_rate", "optimizer"} & set(combination.remedies) and "schedule" not in combination.remedies:
         _check_schedule_keeps(parts.schedule, parts.optimizer)
     # What happens in training (dropout) must not depend on how many numbers the initialisation drew.
@@ -228,9 +201,11 @@ def _finish(parts: Parts, training: Training, seed: int) -> None:
     parts.steps = training.steps or (training.epochs or 1) * len(parts.epochs)
 
 
-def _apply(parts: Parts, remedy: Remedy, combination: Combination) -> None:
+def _apply(parts: Parts, training: Training, seed: int, remedy: Remedy, combination: Combination) -> None:
     own = {key.split(".", 1)[1]: value for key, value in combination.items if key.startswith(f"{remedy.name}.")}
-    extra = {"facts": replace(parts.facts, receipts=parts.receipts)} if remedy.wants_facts else {}
+    try_rates = partial(rehearse, parts, training, seed)
+    now = replace(parts.facts, receipts=parts.receipts, model=parts.model, rehearse=try_rates)
+    extra = {"facts": now} if remedy.wants_facts else {}
     change = remedy.function(_value(parts, remedy.slot), **own, **extra)
     _put(parts, remedy.slot, change.value)
     parts.receipts += (Receipt(remedy.name, remedy.slot, change.receipt),)
@@ -265,6 +240,8 @@ def _attribute(slot: Slot) -> str:
         Slot.SCHEDULE: "schedule",
         Slot.WEIGHT_CONSTRAINT: "weight_constraint",
         Slot.GRADIENT: "gradient",
+        Slot.AVERAGING: "averaging",
+        Slot.GUARD: "guard",
         Slot.BUDGET: "steps",
     }
     if slot not in named:

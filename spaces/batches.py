@@ -189,3 +189,14 @@ def split(batch: Any) -> tuple[Any, torch.Tensor]:
         msg = f"a batch is {_kind(batch)}; it may be a pair (inputs, targets)"
         raise InputError(msg)
     return batch[0], torch.as_tensor(batch[1])
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Return the inputs of a batch, however they are nested, on a device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: to_device(inner, device) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(to_device(inner, device) for inner in value)
+    return value

@@ -34,6 +34,9 @@ class Facts:
         mode: "max" or "min": which way the validation metric is better.
         resampled: the training draws its samples by a sampler of its own.
         receipts: of the remedies applied before this one.
+        model: as the remedies before this one have left it.
+        rehearse: from the slot `learning_rate` on, trains one step with each of some factors on the learning rates,
+            returns the losses, and puts everything back as it was.
     """
 
     kind: TargetKind
@@ -51,6 +54,8 @@ class Facts:
     mode: Literal["min", "max"] = "max"
     resampled: bool = False
     receipts: tuple[Receipt, ...] = ()
+    model: nn.Module | None = field(default=None, repr=False)
+    rehearse: Callable[[list[float]], list[float]] | None = field(default=None, repr=False)
 
     def applied(self, *names: str) -> bool:
         """Whether one of these remedies was applied before."""

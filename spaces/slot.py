@@ -20,7 +20,9 @@ class Slot(StrEnum):
     - `optimizer`, `learning_rate`, `weight_decay`: the `torch.optim.Optimizer`, before its first step
     - `schedule`: `Schedule`
     - `weight_constraint`, `gradient`: `Callable[[list[Parameter]], None] | None`, run after / before each step
-    - `averaging`, `precision`, `guard`: reserved
+    - `averaging`: `Averaging | None`, averages of the weights, used wherever the model is judged
+    - `precision`: reserved
+    - `guard`: `Guard | None`, looks at each step before it is made and may leave it out
     - `budget`: `int`, optimizer steps
     """
 

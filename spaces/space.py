@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from remedy.spaces.assembly import Parts, assemble
+from remedy.spaces.assembly import assemble
 from remedy.spaces.combination import Combination
 from remedy.spaces.distribution import Scalar, Suggests
 from remedy.spaces.error import InputError
+from remedy.spaces.parts import Parts
 from remedy.spaces.remedy import KEEP, Remedy
 from remedy.spaces.slot import Slot
 from remedy.spaces.training import Training

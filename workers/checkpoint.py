@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from remedy.spaces.assembly import Parts
+from remedy.spaces.parts import Parts
 from remedy.workers.observation import Activation, Layer, Observation, Outputs
 
 SECONDS = 60.0
@@ -24,9 +24,9 @@ SECONDS = 60.0
 class Checkpoint:
     """Keeps one run's state in a file, at most every `seconds`, and puts it back.
 
-    Kept are the model, optimizer, scheduler and gradient scaler, the global generators, the place in the data, and
-    every observation so far, from which the detectors are brought to where they were. State that a module or sampler
-    of the user's hides outside `state_dict` is not.
+    Kept are the model, optimizer, scheduler, gradient scaler and rules, the global generators, the place in the data,
+    and every observation so far, from which the detectors are brought to where they were. State that a module or
+    sampler of the user's hides outside `state_dict` is not.
     """
 
     path: Path
@@ -58,6 +58,7 @@ class Checkpoint:
         parts.model.load_state_dict(self._state["model"])
         parts.optimizer.load_state_dict(self._state["optimizer"])
         scaler.load_state_dict(self._state["scaler"])
+        parts.load_state_dict(self._state["rules"])
         if parts.scheduler is not None:
             parts.scheduler.load_state_dict(self._state["scheduler"])
 
@@ -102,6 +103,7 @@ class Checkpoint:
             "model": parts.model.state_dict(),
             "optimizer": parts.optimizer.state_dict(),
             "scaler": scaler.state_dict(),
+            "rules": parts.state_dict(),
             "scheduler": parts.scheduler.state_dict() if parts.scheduler is not None else {},
             "generators": {
                 "python": [version, list(numbers), gauss],

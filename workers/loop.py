@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from remedy.spaces.assembly import Parts
-from remedy.spaces.batches import split
+from remedy.spaces.batches import split, to_device
 from remedy.spaces.error import InputError
 from remedy.spaces.metric import tally
+from remedy.spaces.parts import Parts
 from remedy.spaces.schedule import Interval
 from remedy.spaces.training import Training
 from remedy.workers.checkpoint import Checkpoint
@@ -36,10 +36,10 @@ def interval(steps: int) -> int:
 def train(training: Training, parts: Parts, checkpoint: Checkpoint | None = None) -> Iterator[Observation]:
     """Train to the end of the budget, and yield what is seen.
 
-    The loop, in words: for each epoch, for each batch: forward, loss, backward, gradient rule, optimizer step,
-    scheduler, weight constraint; every so many steps look at gradients and outputs; at the end of each epoch and
-    every budget/20 steps run the validation. With a checkpoint that holds a state it goes on from there, and what was
-    seen before is not yielded again.
+    The loop, in words: for each epoch, for each batch: forward, loss, backward, the step with its rules (see
+    `Parts.update`), scheduler; every so many steps look at gradients and outputs; at the end of each epoch and every
+    budget/20 steps run the validation, with the averaged weights where there are any. With a checkpoint that holds a
+    state it goes on from there, and what was seen before is not yielded again.
     """
     live = _Live(training, parts, Probe(parts))
     step, first, passed = (checkpoint.step, checkpoint.epoch, checkpoint.place) if checkpoint else (0, 0, 0)
@@ -84,7 +84,6 @@ class _Live:
         self.training, self.parts, self.probe = training, parts, probe
         half = training.precision == "float16" and parts.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(parts.device.type, enabled=half)
-        self.parameters = parts.parameters
         self.pending: list[torch.Tensor] = []
         self.metric: float | None = None
 
@@ -92,7 +91,7 @@ class _Live:
         """Make one optimizer step; return what is seen of it where it is a `sampled` one."""
         parts = self.parts
         inputs, targets = split(batch)
-        inputs, targets = _to(inputs, parts.device), targets.to(parts.device)
+        inputs, targets = to_device(inputs, parts.device), targets.to(parts.device)
         parts.optimizer.zero_grad(set_to_none=True)
         with _autocast(self.training, parts.device):
             outputs = parts.model(inputs)
@@ -100,16 +99,11 @@ class _Live:
         check_loss(loss)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.pending.append(loss.detach())
-        if sampled is not None or parts.gradient is not None:
+        if sampled is not None or parts.gradient is not None or parts.guard is not None:
             self.scaler.unscale_(parts.optimizer)
         seen = self.probe.gradients() if sampled is not None else None
-        if parts.gradient is not None:
-            parts.gradient(self.parameters)
-        self.scaler.step(parts.optimizer)
+        parts.update(loss, self.scaler)
         self.scaler.update()
-        if parts.weight_constraint is not None:
-            with torch.no_grad():
-                parts.weight_constraint(self.parameters)
         self.advance("step")
         if sampled is None or seen is None:
             return None
@@ -185,10 +179,10 @@ def validate(training: Training, parts: Parts, probe: Probe) -> tuple[float, Out
     kept: list[tuple[torch.Tensor, torch.Tensor]] = []
     activations: list[Activation] = []
     parts.model.eval()
-    with probe.activations(activations):
+    with parts.judged(), probe.activations(activations):
         for batch in parts.validation:
             inputs, targets = split(batch)
-            inputs, targets = _to(inputs, parts.device), targets.to(parts.device)
+            inputs, targets = to_device(inputs, parts.device), targets.to(parts.device)
             with _autocast(training, parts.device):
                 outputs = parts.model(inputs)
             total.add(outputs, targets)
@@ -200,13 +194,3 @@ def validate(training: Training, parts: Parts, probe: Probe) -> tuple[float, Out
     outputs, targets = torch.cat([o for o, _ in kept]), torch.cat([t for _, t in kept])
     statistics = describe(outputs, targets, parts.facts.kind, parts.original.scale, parts.original.ignored)
     return total.value(), statistics, tuple(activations)
-
-
-def _to(value: Any, device: torch.device) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: _to(inner, device) for key, inner in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(_to(inner, device) for inner in value)
-    return value

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from remedy.spaces.assembly import Parts, assemble, outputs_of
+from remedy.spaces.assembly import assemble, outputs_of
 from remedy.spaces.chance import held_classes
 from remedy.spaces.combination import Combination
 from remedy.spaces.error import InputError, raised
 from remedy.spaces.metric import meets
 from remedy.spaces.objective import Scale, TargetKind
+from remedy.spaces.parts import Parts
 from remedy.spaces.target import Loaded
 from remedy.spaces.training import Training
 from remedy.workers.loop import check_loss

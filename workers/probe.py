@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from remedy.spaces.assembly import Parts
 from remedy.spaces.metric import decide
 from remedy.spaces.objective import IGNORED, Scale, TargetKind
+from remedy.spaces.parts import Parts
 from remedy.workers.observation import Activation, Layer, Outputs
 
 _SURE = 1e-6

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import torch
 
-from remedy.spaces.assembly import Parts, outputs_of
+from remedy.spaces.assembly import outputs_of
 from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.chance import chance, entropy
 from remedy.spaces.combination import Combination
 from remedy.spaces.error import InputError, TimeLimit, UserCodeError, sentence
 from remedy.spaces.objective import TargetKind
 from remedy.spaces.outcome import Outcome
+from remedy.spaces.parts import Parts
 from remedy.spaces.process import reset_process
 from remedy.spaces.remedy import Inapplicable, Remedy
 from remedy.spaces.space import Space
@@ -268,8 +269,8 @@ def _result(order: WorkOrder, watch: Watch, parts: Parts, losses: tuple[float, .
         outcome=watch.outcome,
         reason=watch.verdict.evidence if watch.verdict else "",
         metric=watch.metric,
-        steps=watch.step,
-        steps_full=parts.steps,
+        steps=watch.step + parts.rehearsed,
+        steps_full=parts.steps + parts.rehearsed,
         seconds=seconds,
         verdict=watch.verdict,
         notes=tuple(watch.notes),

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
-from remedy.spaces.assembly import Parts, assemble
+from remedy.spaces.assembly import assemble
 from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.combination import Combination
+from remedy.spaces.parts import Parts
 from remedy.spaces.training import Training
 
 settings.register_profile("laws", deadline=None, max_examples=60)  # a busy machine is no failure
@@ -199,11 +200,7 @@ def steps() -> Callable[..., list[float]]:
                 parts.optimizer.zero_grad()
                 loss = parts.criterion(parts.model(inputs), targets)
                 loss.backward()
-                if parts.gradient is not None:
-                    parts.gradient(parts.parameters)
-                parts.optimizer.step()
-                if parts.weight_constraint is not None:
-                    parts.weight_constraint(parts.parameters)
+                parts.update(loss)
                 if parts.scheduler is not None and parts.schedule.interval == "step":
                     parts.scheduler.step()
                 losses.append(float(loss.detach()))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from remedy.spaces.assembly import Parts
 from remedy.spaces.catalogue import REMEDIES
+from remedy.spaces.parts import Parts
 from remedy.spaces.remedy import Inapplicable
 from remedy.spaces.slot import Slot
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import TensorDataset
 
-from remedy.spaces.assembly import Parts
 from remedy.spaces.cross_entropy import CrossEntropy
 from remedy.spaces.logits import Squash, find, remembered
+from remedy.spaces.parts import Parts
 from remedy.spaces.remedy import Inapplicable
 
 
