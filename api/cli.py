@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from remedy.commands.nightly import options as nightly
+
 EXIT_FAULT, EXIT_BAD_INPUT, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED = 1, 2, 5, 130
 _OF_A_PATH = {
     errno.ENOTDIR,
@@ -56,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _inspecting(commands)
     _studying(commands)
     _viewing(commands)
+    nightly.add(commands, _command)
     return top
 
 

@@ -1,0 +1,1 @@
+"""`remedy nightly run`, `report` and `schedule`."""
