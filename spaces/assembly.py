@@ -13,32 +13,22 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from remedy.spaces import gather
-from remedy.spaces.batches import Epochs, batches_in, check_pair, evaluation, own_sampler, resampled
+from remedy.spaces.batches import Epochs, batches_in, check_pair, evaluation, in_order, own_sampler
 from remedy.spaces.combination import Combination
 from remedy.spaces.cross_entropy import reading
 from remedy.spaces.error import InputError
 from remedy.spaces.facts import Facts
+from remedy.spaces.logits import remembered
 from remedy.spaces.metric import check_kind
-from remedy.spaces.objective import Objective, TargetKind
+from remedy.spaces.objective import TargetKind
 from remedy.spaces.parts import Parts
+from remedy.spaces.precision import Precision
 from remedy.spaces.rehearsal import rehearse
 from remedy.spaces.remedy import Inapplicable, Receipt, Remedy
 from remedy.spaces.schedule import Schedule
 from remedy.spaces.seeding import derive, seed_all
 from remedy.spaces.slot import Slot
 from remedy.spaces.training import Training
-
-_MODEL_SLOTS = (
-    Slot.WIDTH,
-    Slot.DEPTH,
-    Slot.RESIDUAL,
-    Slot.ACTIVATION,
-    Slot.NORMALISATION,
-    Slot.DROPOUT,
-    Slot.INITIALISATION,
-)
-_CRITERION_SLOTS = (Slot.CLASS_WEIGHT, Slot.LABEL_SMOOTHING, Slot.LOGITS)
-_OPTIMIZER_SLOTS = (Slot.OPTIMIZER, Slot.LEARNING_RATE, Slot.WEIGHT_DECAY)
 
 
 def assemble(
@@ -76,11 +66,18 @@ def assemble(
             if parts.inputs is not None:
                 parts.inputs.to(parts.device)
             parts.optimizer = _optimizer(training, parts.model)
+        if slot is Slot.CLASS_WEIGHT and parts.aim.rescale is not None:
+            # Only now: whoever looked for the output's activation had to see what the user wrote.
+            parts.aim.attach(parts.model)
+            parts.criterion = parts.criterion.after(remembered)
         if slot is Slot.BUDGET:
-            _finish(parts, training, seed)
+            _plan(parts, training)
+        if slot is Slot.SCHEDULE:
+            _stretch(parts)
         name = combination.remedies.get(str(slot))
         if name is not None:
             _apply(parts, training, seed, catalogue[name], combination)
+    _finish(parts, training, seed)
     if {"learning_rate", "optimizer"} & set(combination.remedies) and "schedule" not in combination.remedies:
         _check_schedule_keeps(parts.schedule, parts.optimizer)
     # What happens in training (dropout) must not depend on how many numbers the initialisation drew.
@@ -131,23 +128,27 @@ def _begin(training: Training, train: Any, validation: Any) -> Parts:
         every_input=gather.inputs_of(train, inputs),
         mode=training.mode or "max",
         batch_size=training.batch_size or len(targets),
+        every_target=every,
         steps=training.steps or (training.epochs or 1) * batches,
         steps_per_epoch=batches,
         rebuild=rebuild,
         knobs=knobs,
-        resampled=sampler is not None,
+        resampled=sampler is not None and not in_order(sampler),
     )
+    device = _device(training)
     return Parts(
         train=train,
         validation=evaluation(validation, training.collate_fn),
         facts=facts,
-        device=_device(training),
+        device=device,
         model=model,
         original=criterion,
         criterion=criterion,
         batch_size=training.batch_size,
         sampler=sampler,
         schedule=Schedule(training.schedule, training.schedule_interval),
+        precision=Precision.of(training.precision, device),
+        untouched=(facts.steps, batches),
         gradient=training.clip,
         steps=facts.steps,
     )
@@ -191,6 +192,22 @@ def _prepend(model: nn.Module, transform: nn.Module) -> None:
     model.register_forward_pre_hook(lambda _module, args: (transform(args[0]), *args[1:]))
 
 
+def _plan(parts: Parts, training: Training) -> None:
+    """Set the budget by the batches that the run really has."""
+    batches = batches_in(parts.train, parts.batch_size, parts.sampler, parts.model)
+    parts.steps = training.steps or (training.epochs or 1) * batches
+    parts.facts = replace(parts.facts, steps=parts.steps, steps_per_epoch=batches)
+
+
+def _stretch(parts: Parts) -> None:
+    """Have the training's own schedule follow a budget, or a length of epochs, that remedies have changed."""
+    untouched, now = parts.untouched, parts.facts
+    ratio = untouched[0] / now.steps
+    if parts.schedule.interval == "epoch":
+        ratio *= now.steps_per_epoch / untouched[1]
+    parts.schedule = parts.schedule.stretched(ratio)
+
+
 def _finish(parts: Parts, training: Training, seed: int) -> None:
     parts.scheduler = parts.schedule.make(parts.optimizer) if parts.schedule.make is not None else None
     if parts.schedule.make is not None and not callable(getattr(parts.scheduler, "step", None)):
@@ -198,7 +215,6 @@ def _finish(parts: Parts, training: Training, seed: int) -> None:
         raise InputError(msg)
     order = derive(seed, "order")
     parts.epochs = Epochs(parts.train, parts.batch_size, parts.sampler, training.collate_fn, order, parts.model)
-    parts.steps = training.steps or (training.epochs or 1) * len(parts.epochs)
 
 
 def _apply(parts: Parts, training: Training, seed: int, remedy: Remedy, combination: Combination) -> None:
@@ -206,48 +222,9 @@ def _apply(parts: Parts, training: Training, seed: int, remedy: Remedy, combinat
     try_rates = partial(rehearse, parts, training, seed)
     now = replace(parts.facts, receipts=parts.receipts, model=parts.model, rehearse=try_rates)
     extra = {"facts": now} if remedy.wants_facts else {}
-    change = remedy.function(_value(parts, remedy.slot), **own, **extra)
-    _put(parts, remedy.slot, change.value)
+    change = remedy.function(parts.value(remedy.slot), **own, **extra)
+    parts.put(remedy.slot, change.value)
     parts.receipts += (Receipt(remedy.name, remedy.slot, change.receipt),)
-
-
-def _value(parts: Parts, slot: Slot) -> Any:
-    if slot is Slot.OBJECTIVE:
-        return Objective(parts.model, parts.criterion)
-    return getattr(parts, _attribute(slot))
-
-
-def _put(parts: Parts, slot: Slot, value: Any) -> None:
-    if slot is Slot.OBJECTIVE:
-        parts.model, parts.criterion = value.model, value.criterion
-    elif slot is Slot.SAMPLING and isinstance(parts.train, DataLoader):
-        parts.sampler, parts.train = value, resampled(parts.train, value)
-    else:
-        setattr(parts, _attribute(slot), value)
-
-
-def _attribute(slot: Slot) -> str:
-    if slot in _MODEL_SLOTS:
-        return "model"
-    if slot in _CRITERION_SLOTS:
-        return "criterion"
-    if slot in _OPTIMIZER_SLOTS:
-        return "optimizer"
-    named = {
-        Slot.INPUTS: "inputs",
-        Slot.SAMPLING: "sampler",
-        Slot.BATCH_SIZE: "batch_size",
-        Slot.SCHEDULE: "schedule",
-        Slot.WEIGHT_CONSTRAINT: "weight_constraint",
-        Slot.GRADIENT: "gradient",
-        Slot.AVERAGING: "averaging",
-        Slot.GUARD: "guard",
-        Slot.BUDGET: "steps",
-    }
-    if slot not in named:
-        msg = f"slot {slot} is reserved: no remedy can fill it yet"
-        raise InputError(msg)
-    return named[slot]
 
 
 def _check_schedule_keeps(schedule: Schedule, optimizer: Optimizer) -> None:

@@ -14,7 +14,6 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     Sampler,
-    SequentialSampler,
     TensorDataset,
 )
 
@@ -148,14 +147,23 @@ def _loader(
 
 
 def own_sampler(loader: DataLoader[Any]) -> Sampler[int] | None:
-    """Return the sampler of a DataLoader where it is neither shuffling nor fixed order, else None."""
+    """Return the sampler of a DataLoader where it does not shuffle, else None; its order may be fixed."""
     own = loader.sampler
-    plain = isinstance(own, RandomSampler | SequentialSampler) or loader.batch_size is None
+    plain = isinstance(own, RandomSampler) or loader.batch_size is None
     return own if isinstance(own, Sampler) and not plain else None
 
 
-def resampled(loader: DataLoader[Any], sampler: Sampler[int] | None) -> DataLoader[Any]:
-    """Return the same DataLoader with another sampler (None: shuffled).
+def in_order(sampler: Any) -> bool:
+    """Whether a sampler draws every sample once, in the same order each time."""
+    if sampler is None or isinstance(sampler, RandomSampler):
+        return False
+    with torch.random.fork_rng(devices=[]):
+        drawn = [list(sampler), list(sampler)]
+    return drawn[0] == drawn[1] and len(set(drawn[0])) == len(drawn[0])
+
+
+def reloaded(loader: DataLoader[Any], sampler: Any, batch_size: int | None) -> DataLoader[Any]:
+    """Return the same DataLoader with another sampler (None: shuffled) and batch size.
 
     Raises:
         Inapplicable: it forms its batches by a batch sampler, which takes no other sampler.
@@ -165,7 +173,7 @@ def resampled(loader: DataLoader[Any], sampler: Sampler[int] | None) -> DataLoad
         raise Inapplicable(msg)
     return DataLoader(
         loader.dataset,
-        loader.batch_size,
+        batch_size,
         sampler=sampler if sampler is not None else RandomSampler(loader.dataset),  # type: ignore[arg-type]
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,

@@ -26,9 +26,10 @@ class Facts:
         inputs: a probe batch of up to 256 train inputs, on the CPU.
         targets: their targets.
         every_input: all train inputs where they lie in memory as one tensor; else the probe batch.
-        batch_size: of the untouched training.
-        steps: the full budget in optimizer steps.
-        steps_per_epoch: of the untouched training.
+        every_target: all their targets where they lie in memory as one tensor; else of up to 2,000 samples.
+        batch_size: as the remedies before this one have left it.
+        steps: the full budget in optimizer steps; from the slot `budget` on that of the run, else the untouched one's.
+        steps_per_epoch: likewise.
         rebuild: builds the user's model anew with knobs, e.g. `rebuild(width=0.25)`; None where the builder takes none.
         knobs: the names of the knobs the builder understands.
         mode: "max" or "min": which way the validation metric is better.
@@ -46,6 +47,7 @@ class Facts:
     inputs: torch.Tensor = field(repr=False)
     targets: torch.Tensor = field(repr=False)
     every_input: torch.Tensor = field(repr=False)
+    every_target: torch.Tensor = field(repr=False)
     batch_size: int
     steps: int
     steps_per_epoch: int

@@ -106,8 +106,14 @@ def _told(places: Places) -> str:
     return f"call {place} of {places.total} of `{', '.join(places.names)}`"
 
 
+def mark(outputs: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Have outputs carry the logits they were computed from; returns the outputs."""
+    setattr(outputs, _MARK, logits)
+    return outputs
+
+
 def _mark(_module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-    setattr(output, _MARK, args[0])
+    mark(output, args[0])
 
 
 def _head(model: nn.Module, seen: Trace, squash: Squash) -> tuple[str, nn.Module] | None:
@@ -178,5 +184,4 @@ class _Remembering:
         with Watched(places, keep) as mode:
             outputs = self._below(*args, **kwargs)
         mode.check()
-        setattr(outputs, _MARK, kept[0])
-        return outputs
+        return mark(outputs, kept[0])

@@ -42,10 +42,23 @@ def _as_is(outputs: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Criterion:
-    """A loss in two acts: `read(outputs)` gives the scores, `loss(scores, targets)` the scalar.
+class Then:
+    """One reading of the outputs after another."""
 
-    `read` is the identity unless a remedy takes the logits from inside the model. `scale` says what the user's loss
+    first: Callable[[torch.Tensor], torch.Tensor]
+    second: Callable[[torch.Tensor], torch.Tensor]
+
+    def __call__(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return what the second makes of the first's result."""
+        return self.second(self.first(outputs))
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A loss in three acts: `read(outputs)` gives the scores, `turn(targets)` the aim, `loss(scores, aim)` the scalar.
+
+    `read` and `turn` are the identity unless a remedy takes the logits from inside the model, or exchanges the scale
+    of the targets. `scale` says what the user's loss
     takes the *outputs* for, `cross_entropy` whether it is the mean cross-entropy in nats (weighted or smoothed ones
     too), so that guessing has a known level.
     """
@@ -54,6 +67,7 @@ class Criterion:
     scale: Scale = Scale.VALUES
     read: Callable[[torch.Tensor], torch.Tensor] = _as_is
     cross_entropy: bool = False
+    turn: Callable[[torch.Tensor], torch.Tensor] = _as_is
 
     @property
     def ignored(self) -> int:
@@ -62,11 +76,15 @@ class Criterion:
 
     def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the scalar loss of a batch."""
-        return self.loss(self.read(outputs), targets)
+        return self.loss(self.read(outputs), self.turn(targets))
 
     def with_loss(self, loss: Loss) -> Criterion:
         """Exchange the loss and keep what is read."""
         return replace(self, loss=loss)
+
+    def after(self, first: Callable[[torch.Tensor], torch.Tensor]) -> Criterion:
+        """Read what `first` makes of the outputs."""
+        return replace(self, read=Then(first, self.read))
 
 
 @dataclass(frozen=True)

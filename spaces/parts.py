@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,15 +12,35 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from remedy.spaces.aim import Aim
 from remedy.spaces.averaging import Averaging
-from remedy.spaces.batches import Epochs
+from remedy.spaces.batches import Epochs, reloaded
 from remedy.spaces.facts import Facts
 from remedy.spaces.guard import Guard, rates_times
-from remedy.spaces.objective import Criterion
+from remedy.spaces.objective import Criterion, Objective
+from remedy.spaces.precision import Precision
 from remedy.spaces.remedy import Receipt
 from remedy.spaces.schedule import Schedule
+from remedy.spaces.slot import Slot
 
 Rule = Callable[[list[nn.Parameter]], Any]
+_MODEL_SLOTS = (
+    Slot.WIDTH,
+    Slot.DEPTH,
+    Slot.RESIDUAL,
+    Slot.ACTIVATION,
+    Slot.NORMALISATION,
+    Slot.DROPOUT,
+    Slot.INITIALISATION,
+)
+_ATTRIBUTES = {
+    **dict.fromkeys(_MODEL_SLOTS, "model"),
+    **dict.fromkeys((Slot.CLASS_WEIGHT, Slot.LABEL_SMOOTHING, Slot.LOGITS), "criterion"),
+    **dict.fromkeys((Slot.OPTIMIZER, Slot.LEARNING_RATE, Slot.WEIGHT_DECAY), "optimizer"),
+    Slot.TARGETS: "aim",
+    Slot.SAMPLING: "sampler",
+    Slot.BUDGET: "steps",
+}
 _RULES = ("weight_constraint", "gradient", "averaging", "guard")
 
 
@@ -38,6 +58,7 @@ class Parts:
     sampler: Any = None
     batch_size: int | None = None
     inputs: nn.Module | None = None
+    aim: Aim = field(default_factory=Aim)
     optimizer: Optimizer = None  # type: ignore[assignment]  # built before the slot `optimizer`
     schedule: Schedule = field(default_factory=Schedule)
     scheduler: Any = None
@@ -45,8 +66,10 @@ class Parts:
     gradient: Rule | None = None
     averaging: Averaging | None = None
     guard: Guard | None = None
+    precision: Precision = field(default_factory=Precision)
     epochs: Epochs = None  # type: ignore[assignment]  # built last
     steps: int = 0
+    untouched: tuple[int, int] = (0, 0)  # steps of the untouched training, and those of one epoch of it
     rehearsed: int = 0
     receipts: tuple[Receipt, ...] = ()
 
@@ -54,6 +77,33 @@ class Parts:
     def parameters(self) -> list[nn.Parameter]:
         """The parameters the optimizer updates."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def value(self, slot: Slot) -> Any:
+        """Return what a remedy of the slot receives."""
+        if slot is Slot.OBJECTIVE:
+            return Objective(self.model, self.criterion)
+        if slot is Slot.BATCH_SIZE and isinstance(self.train, DataLoader):
+            return self.train.batch_size
+        return getattr(self, _ATTRIBUTES.get(slot, str(slot)))
+
+    def put(self, slot: Slot, value: Any) -> None:
+        """Take what a remedy of the slot returned, with everything that follows from it."""
+        loader = self.train if isinstance(self.train, DataLoader) else None
+        if slot is Slot.OBJECTIVE:
+            self.model, self.criterion = value.model, value.criterion
+            return
+        if slot is Slot.SAMPLING and loader is not None:
+            self.train = reloaded(loader, value, loader.batch_size)
+        if slot is Slot.TARGETS and value.turn is not None:
+            self.criterion = replace(self.criterion, turn=value.turn)
+        if slot is Slot.BUDGET:
+            self.facts = replace(self.facts, steps=value)
+        if slot is Slot.BATCH_SIZE:
+            self.facts = replace(self.facts, batch_size=value)
+            if loader is not None:
+                self.train = reloaded(loader, loader.sampler, value)
+                return
+        setattr(self, _ATTRIBUTES.get(slot, str(slot)), value)
 
     def update(self, loss: torch.Tensor, scaler: Any = None) -> None:
         """Make one optimizer step, after the backward pass: guard, gradient rule, step, weight constraint, average.

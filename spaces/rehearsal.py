@@ -46,7 +46,8 @@ def _losses(parts: Parts, training: Training, seed: int, factors: list[float]) -
         for batch in batches:
             inputs, targets = split(batch)
             parts.optimizer.zero_grad(set_to_none=True)
-            loss = parts.criterion(parts.model(to_device(inputs, parts.device)), targets.to(parts.device))
+            with parts.precision.autocast(parts.device):
+                loss = parts.criterion(parts.model(to_device(inputs, parts.device)), targets.to(parts.device))
             losses.append(float(loss.detach()))
             hopeless = not math.isfinite(losses[-1]) or losses[-1] > _HOPELESS * abs(losses[0])
             if hopeless or len(losses) == len(factors):

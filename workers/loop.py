@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +24,6 @@ VALIDATIONS = 20
 _SAMPLES = 100
 _LONGEST = 50
 _KEPT = 4096
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def interval(steps: int) -> int:
@@ -82,8 +80,7 @@ class _Live:
 
     def __init__(self, training: Training, parts: Parts, probe: Probe) -> None:
         self.training, self.parts, self.probe = training, parts, probe
-        half = training.precision == "float16" and parts.device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(parts.device.type, enabled=half)
+        self.scaler = parts.precision.scaler(parts.device)
         self.pending: list[torch.Tensor] = []
         self.metric: float | None = None
 
@@ -93,7 +90,7 @@ class _Live:
         inputs, targets = split(batch)
         inputs, targets = to_device(inputs, parts.device), targets.to(parts.device)
         parts.optimizer.zero_grad(set_to_none=True)
-        with _autocast(self.training, parts.device):
+        with parts.precision.autocast(parts.device):
             outputs = parts.model(inputs)
             loss = parts.criterion(outputs, targets)
         check_loss(loss)
@@ -124,10 +121,6 @@ class _Live:
             scheduler.step()
         elif self.metric is not None:
             scheduler.step(self.metric)
-
-
-def _autocast(training: Training, device: torch.device) -> AbstractContextManager[Any]:
-    return torch.autocast(device.type, _DTYPES.get(training.precision), enabled=training.precision in _DTYPES)
 
 
 def check_loss(loss: Any) -> None:
@@ -183,7 +176,7 @@ def validate(training: Training, parts: Parts, probe: Probe) -> tuple[float, Out
         for batch in parts.validation:
             inputs, targets = split(batch)
             inputs, targets = to_device(inputs, parts.device), targets.to(parts.device)
-            with _autocast(training, parts.device):
+            with parts.precision.autocast(parts.device):
                 outputs = parts.model(inputs)
             total.add(outputs, targets)
             same = not kept or (outputs.shape[1:], targets.shape[1:]) == (kept[0][0].shape[1:], kept[0][1].shape[1:])

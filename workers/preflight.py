@@ -17,6 +17,7 @@ from remedy.spaces.error import InputError, raised
 from remedy.spaces.metric import meets
 from remedy.spaces.objective import Scale, TargetKind
 from remedy.spaces.parts import Parts
+from remedy.spaces.slot import Slot
 from remedy.spaces.target import Loaded
 from remedy.spaces.training import Training
 from remedy.workers.loop import check_loss
@@ -103,7 +104,7 @@ def preflight(loaded: Loaded, training: Training, seed: int, data_seed: int) -> 
         sum(p.numel() for p in parts.model.parameters()),
         str(parts.device),
         parts.facts.classes,
-        ("sampling", "batch_size") if training.batch_size is None else (),
+        ("sampling", "batch_size") if parts.value(Slot.BATCH_SIZE) is None else (),
     )
 
 
@@ -189,7 +190,7 @@ def _inputs(parts: Parts) -> list[Finding]:
 def _balance(parts: Parts) -> list[Finding]:
     present = [count for count in parts.facts.counts if count]
     # A sampler of the user's own already deals with it, one way or another.
-    if not present or parts.sampler is not None or max(present) <= _IMBALANCE * min(present):
+    if not present or parts.facts.resampled or max(present) <= _IMBALANCE * min(present):
         return []
     message = f"the largest class has {max(present)} samples, the smallest {min(present)}"
     return [Finding("class_imbalance", "warning", message, ("class_weights", "balanced_sampler"))]

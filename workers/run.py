@@ -222,7 +222,7 @@ def setting_of(training: Training, parts: Parts) -> Setting:
         chance=chance(training, facts, parts.original, outputs, (parts.train, parts.validation)),
         goal=float(training.goal or 0.0),
         mode=training.mode or "max",
-        cross_entropy=parts.original.cross_entropy
+        cross_entropy=parts.criterion.cross_entropy
         and facts.kind in (TargetKind.CLASS_INDEX, TargetKind.ONE_HOT, TargetKind.BINARY),
     )
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import Sampler, WeightedRandomSampler
 
+from remedy.spaces.batches import in_order
 from remedy.spaces.cross_entropy import CrossEntropy
 from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
@@ -29,8 +30,8 @@ _MANY = 100
 )
 def oversampling_off(sampler: Sampler[int] | None) -> Change:
     """Draws every sample once an epoch, shuffled, in place of the training's own sampler."""
-    if sampler is None:
-        raise Inapplicable("the training draws its samples shuffled, without a sampler of its own")
+    if sampler is None or in_order(sampler):
+        raise Inapplicable("the training draws every sample once an epoch already")
     return Change(None, f"{type(sampler).__name__} -> every sample once an epoch, shuffled")
 
 
@@ -43,7 +44,7 @@ def oversampling_off(sampler: Sampler[int] | None) -> Change:
 )
 def balanced_sampler(sampler: Sampler[int] | None, *, alpha: float = 1.0, facts: Facts) -> Change:
     """Draws rare classes more often: each sample with weight (samples of its class) ** -alpha."""
-    if sampler is not None:
+    if sampler is not None and not in_order(sampler):
         raise Inapplicable(f"the training has a sampler of its own, {type(sampler).__name__}")
     counts = _imbalanced(facts)
     if facts.labels.dim() != 1 or abs(len(facts.labels) / facts.batch_size - facts.steps_per_epoch) >= 1:

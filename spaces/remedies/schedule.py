@@ -148,7 +148,8 @@ def _named(schedule: Schedule) -> str:
         return ""
     stand_in = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
     try:
-        return type(schedule.make(stand_in)).__name__
+        made = schedule.make(stand_in)
+        return type(getattr(made, "below", made)).__name__
     except Exception:  # noqa: BLE001  (a user's builder may count on the user's optimizer; the name is only told)
         return "of a kind not found out"
 

@@ -18,7 +18,11 @@ MODEL = {Slot.WIDTH, Slot.DEPTH, Slot.RESIDUAL, Slot.ACTIVATION, Slot.NORMALISAT
 MAY_CHANGE = {
     **{slot: {"structure", "forward", "weights"} for slot in MODEL},
     Slot.INPUTS: {"inputs", "forward"},
+    Slot.TARGETS: {"forward", "read", "turn"},
     Slot.SAMPLING: {"sampler"},
+    Slot.BATCH_SIZE: {"batch_size", "steps"},  # the budget stays what it is in epochs
+    Slot.BUDGET: {"steps", "schedule"},  # the training's own schedule follows
+    Slot.PRECISION: {"precision", "weights", "forward"},
     Slot.OBJECTIVE: {"forward", "loss", "read"},
     Slot.CLASS_WEIGHT: {"loss"},
     Slot.LABEL_SMOOTHING: {"loss"},
@@ -52,8 +56,10 @@ def look(parts: Parts) -> dict[str, Any]:
         "schedule": (type(parts.scheduler), parts.schedule.interval, getattr(parts.scheduler, "patience", None)),
         "constraint": type(parts.weight_constraint),
         "gradient": type(parts.gradient),
+        "turn": str(parts.criterion.turn),
+        "precision": parts.precision,
         "steps": parts.steps,
-        "batch_size": parts.batch_size,
+        "batch_size": parts.value(Slot.BATCH_SIZE),
     }
 
 
