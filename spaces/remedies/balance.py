@@ -11,9 +11,10 @@ from torch.utils.data import Sampler, WeightedRandomSampler
 
 from remedy.spaces.batches import in_order
 from remedy.spaces.cross_entropy import CrossEntropy
-from remedy.spaces.distribution import Float
+from remedy.spaces.distribution import Choice, Float
 from remedy.spaces.facts import Facts
 from remedy.spaces.objective import Criterion, Loss, TargetKind
+from remedy.spaces.reads import refuse_other_than_logits
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -62,21 +63,41 @@ def balanced_sampler(sampler: Sampler[int] | None, *, alpha: float = 1.0, facts:
 )
 def class_weights(criterion: Criterion, *, facts: Facts) -> Change:
     """Weights each class in the loss by its inverse frequency."""
-    counts = _imbalanced(facts)
-    if facts.applied("balanced_sampler") or (facts.resampled and not facts.applied("oversampling_off")):
-        raise Inapplicable("the classes are balanced by a sampler already")
+    counts = _unbalanced_still(facts)
     weights = (counts.sum() / (len(counts) * counts.clamp_min(1))).clamp_max(_HEAVIEST)
-    loss: Loss = criterion.loss
-    if isinstance(loss, nn.CrossEntropyLoss) and loss.weight is not None:
-        raise Inapplicable("the loss has class weights already")
-    if type(loss) in (nn.CrossEntropyLoss, CrossEntropy) and isinstance(loss, nn.CrossEntropyLoss):
-        loss = CrossEntropy(
-            weights, ignore_index=loss.ignore_index, reduction=loss.reduction, label_smoothing=loss.label_smoothing
-        )
-    else:
-        loss = Weighted(loss, weights, facts.kind)
-    told = ", ".join(f"{weight:.3g}" for weight in weights.tolist()[:10])
-    return Change(criterion.with_loss(loss), f"class weights {told}{', ...' if len(weights) > 10 else ''}")
+    return _weighted(criterion, weights, facts)
+
+
+@remedy(
+    Slot.CLASS_WEIGHT,
+    treats=("class_takeover", "chance_plateau"),
+    invasiveness=2,
+    source="Cui et al. 2019 (effective number of samples); catalogue R11",
+    beta=Choice(0.9, 0.99, 0.999, 0.9999),
+)
+def effective_number_weights(criterion: Criterion, *, beta: float = 0.99, facts: Facts) -> Change:
+    """Weights each class in the loss by its effective number of samples, which grows less than their number."""
+    counts = _unbalanced_still(facts)
+    weights = (1 - beta) / (1 - beta ** counts.clamp_min(1))
+    weights = (weights * len(counts) / weights.sum()).clamp_max(_HEAVIEST)
+    return _weighted(criterion, weights, facts)
+
+
+@remedy(
+    Slot.CLASS_WEIGHT,
+    treats=("class_takeover", "chance_plateau"),
+    invasiveness=3,
+    source="Menon et al. 2021 (logit adjustment); catalogue R12",
+    tau=Float(0.5, 2.0),
+)
+def logit_adjustment(criterion: Criterion, *, tau: float = 1.0, facts: Facts) -> Change:
+    """Adds the logarithm of each class's share to its logit in the loss, so that a rare class needs a larger logit."""
+    counts = _unbalanced_still(facts)
+    refuse_other_than_logits(criterion, facts)
+    shares = tau * (counts.clamp_min(1) / counts.sum()).log()
+    told = ", ".join(f"{share:.3g}" for share in shares.tolist()[:10])
+    made = criterion.with_loss(Adjusted(criterion.loss, shares))
+    return Change(made, f"{told}{', ...' if len(shares) > 10 else ''} added to the logits that the loss sees")
 
 
 @remedy(
@@ -103,6 +124,19 @@ def label_smoothing(criterion: Criterion, *, eps: float = 0.1, facts: Facts) -> 
         raise Inapplicable(f"the training's own loss would be computed once for each of {classes} classes")
     told = f"loss = {1 - eps:g} x the training's loss + {eps:g} x its mean over all {classes} classes"
     return Change(criterion.with_loss(Smoothed(loss, eps, facts.kind, classes)), told)
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """A loss of logits to which an offset of each class was added."""
+
+    loss: Loss
+    offsets: torch.Tensor
+
+    def __call__(self, scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss of the adjusted logits."""
+        shape = (1, -1, *[1] * (scores.dim() - 2))
+        return self.loss(scores + self.offsets.to(scores).reshape(shape), targets)
 
 
 @dataclass(frozen=True)
@@ -147,6 +181,27 @@ class Smoothed:
         return torch.where(targets < 0, targets, torch.full_like(targets, label))
 
 
+def _weighted(criterion: Criterion, weights: torch.Tensor, facts: Facts) -> Change:
+    loss: Loss = criterion.loss
+    if isinstance(loss, nn.CrossEntropyLoss) and loss.weight is not None:
+        raise Inapplicable("the loss has class weights already")
+    if type(loss) in (nn.CrossEntropyLoss, CrossEntropy) and isinstance(loss, nn.CrossEntropyLoss):
+        loss = CrossEntropy(
+            weights, ignore_index=loss.ignore_index, reduction=loss.reduction, label_smoothing=loss.label_smoothing
+        )
+    else:
+        loss = Weighted(loss, weights, facts.kind)
+    told = ", ".join(f"{weight:.3g}" for weight in weights.tolist()[:10])
+    return Change(criterion.with_loss(loss), f"class weights {told}{', ...' if len(weights) > 10 else ''}")
+
+
+def _unbalanced_still(facts: Facts) -> torch.Tensor:
+    counts = _imbalanced(facts)
+    if facts.applied("balanced_sampler") or (facts.resampled and not facts.applied("oversampling_off")):
+        raise Inapplicable("the classes are balanced by a sampler already")
+    return counts
+
+
 def _imbalanced(facts: Facts) -> torch.Tensor:
     present = [count for count in facts.counts if count]
     if len(present) < 2 or facts.targets.dim() > (2 if facts.kind is not TargetKind.CLASS_INDEX else 1):
@@ -160,4 +215,11 @@ def _told(facts: Facts) -> str:
     return f"{min(facts.counts)} to {max(facts.counts)}"
 
 
-REMEDIES: tuple[Remedy, ...] = (oversampling_off, balanced_sampler, class_weights, label_smoothing)
+REMEDIES: tuple[Remedy, ...] = (
+    oversampling_off,
+    balanced_sampler,
+    class_weights,
+    effective_number_weights,
+    logit_adjustment,
+    label_smoothing,
+)

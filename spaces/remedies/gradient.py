@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from remedy.spaces.distribution import Float
-from remedy.spaces.remedy import Change, Remedy, remedy
+from remedy.spaces.parts import Rule
+from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
-
-Rule = Callable[[list[nn.Parameter]], None]
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class ClipValue:
 )
 def clip_norm(rule: Rule | None, *, max_norm: float = 1.0) -> Change:
     """Clips the norm of the whole gradient before each step."""
-    return Change(ClipNorm(max_norm), f"gradient norm clipped at {max_norm:g} before each step{_instead(rule)}")
+    return Change(ClipNorm(max_norm), f"gradient norm clipped at {max_norm:g} before each step{instead(rule)}")
 
 
 @remedy(
@@ -58,11 +56,25 @@ def clip_norm(rule: Rule | None, *, max_norm: float = 1.0) -> Change:
 )
 def clip_value(rule: Rule | None, *, limit: float = 0.1) -> Change:
     """Clips every entry of the gradient before each step."""
-    return Change(ClipValue(limit), f"gradient entries clipped at {limit:g} before each step{_instead(rule)}")
+    return Change(ClipValue(limit), f"gradient entries clipped at {limit:g} before each step{instead(rule)}")
 
 
-def _instead(rule: Rule | None) -> str:
+@remedy(
+    Slot.GRADIENT,
+    treats=("chance_plateau", "vanishing_gradient"),
+    invasiveness=1,
+    source="tuning playbook: where most steps are clipped the limit is the learning rate; catalogue R71",
+)
+def clip_off(rule: Rule | None) -> Change:
+    """Takes the training's own clipping of the gradient away."""
+    if rule is None:
+        raise Inapplicable("the training does not clip its gradient")
+    return Change(None, "the training's own clipping of the gradient is taken away")
+
+
+def instead(rule: Rule | None) -> str:
+    """Return the end of a receipt: what became of the training's own clipping."""
     return "" if rule is None else ", in place of the training's own clipping"
 
 
-REMEDIES: tuple[Remedy, ...] = (clip_norm, clip_value)
+REMEDIES: tuple[Remedy, ...] = (clip_norm, clip_value, clip_off)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from remedy.spaces.distribution import Choice, Float
@@ -26,7 +28,7 @@ def sgd(optimizer: Optimizer, *, lr: float = 0.03) -> Change:
     """Steps by plain SGD, without momentum."""
     if type(optimizer) is SGD and not _momentum(optimizer):
         raise Inapplicable("the optimizer already is SGD without momentum")
-    return _exchanged(optimizer, SGD, lr=lr)
+    return exchanged(optimizer, SGD, lr=lr)
 
 
 @remedy(
@@ -41,7 +43,7 @@ def sgd_momentum(optimizer: Optimizer, *, lr: float = 0.01, momentum: float = 0.
     """Steps by SGD with momentum."""
     if type(optimizer) is SGD and _momentum(optimizer):
         raise Inapplicable("the optimizer already is SGD with momentum")
-    return _exchanged(optimizer, SGD, lr=lr, momentum=momentum)
+    return exchanged(optimizer, SGD, lr=lr, momentum=momentum)
 
 
 @remedy(
@@ -56,7 +58,7 @@ def adam(optimizer: Optimizer, *, lr: float = 1e-3, beta2: float = 0.999) -> Cha
     """Steps by Adam, which scales each parameter's step by the recent size of its gradient."""
     if type(optimizer) is Adam:
         raise Inapplicable("the optimizer already is Adam")
-    return _exchanged(optimizer, Adam, lr=lr, betas=(0.9, beta2))
+    return exchanged(optimizer, Adam, lr=lr, betas=(0.9, beta2))
 
 
 @remedy(
@@ -72,7 +74,7 @@ def adamw(optimizer: Optimizer, *, lr: float = 1e-3, weight_decay: float = 0.01)
     if type(optimizer) is AdamW:
         raise Inapplicable("the optimizer already is AdamW")
     kept = any(group.get("weight_decay", 0) for group in optimizer.param_groups)
-    return _exchanged(optimizer, AdamW, lr=lr, **({} if kept else {"weight_decay": weight_decay}))
+    return exchanged(optimizer, AdamW, lr=lr, **({} if kept else {"weight_decay": weight_decay}))
 
 
 @remedy(
@@ -86,17 +88,17 @@ def rmsprop(optimizer: Optimizer, *, lr: float = 1e-3) -> Change:
     """Steps by RMSprop: each parameter's step is scaled by the recent size of its gradient, without momentum."""
     if type(optimizer) is RMSprop:
         raise Inapplicable("the optimizer already is RMSprop")
-    return _exchanged(optimizer, RMSprop, lr=lr)
+    return exchanged(optimizer, RMSprop, lr=lr)
 
 
 def _momentum(optimizer: Optimizer) -> float:
     return max(float(group.get("momentum", 0.0)) for group in optimizer.param_groups)
 
 
-def _exchanged(old: Optimizer, kind: Callable[..., Optimizer], *, lr: float, **options: Any) -> Change:
+def exchanged(old: Optimizer, kind: Callable[..., Optimizer], *, lr: float, **options: Any) -> Change:
     """Build `kind` over the very groups of `old`: the first gets `lr`, the others keep their ratio to it."""
     first = float(old.param_groups[0]["lr"])
-    known = kind([old.param_groups[0]["params"][0]], lr=lr, **options).defaults
+    known = kind([nn.Parameter(torch.zeros(1, 1))], lr=lr, **options).defaults
     groups = []
     for group in old.param_groups:
         kept = {key: value for key, value in group.items() if key in known and key not in _OF_THE_RULE}

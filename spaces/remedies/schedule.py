@@ -10,9 +10,16 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
 
-from remedy.spaces.distribution import Float, Int
+from remedy.spaces.distribution import Choice, Float, Int
 from remedy.spaces.facts import Facts
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.schedule import Schedule
@@ -137,6 +144,72 @@ def warmup(schedule: Schedule, *, share: float = 0.1, facts: Facts) -> Change:
     return Change(Schedule(_WarmedUp(steps, schedule.make, every), "step"), told)
 
 
+@dataclass(frozen=True)
+class _OneCycle:
+    steps: int
+    peak: float
+
+    def __call__(self, optimizer: Optimizer) -> OneCycleLR:
+        rates = [float(group["lr"]) * self.peak for group in optimizer.param_groups]
+        # The cycle of the momentum that torch's builder adds is a second change, and not every optimizer has one.
+        return OneCycleLR(optimizer, rates, total_steps=self.steps, cycle_momentum=False)
+
+
+@remedy(
+    Slot.SCHEDULE,
+    treats=("dead_units", "exploding_gradient", "accuracy_collapse", "chance_plateau"),
+    invasiveness=1,
+    source="Smith & Topin 2018; torch OneCycleLR; catalogue R68",
+    peak=Float(0.1, 10.0, log=True),
+)
+def one_cycle(schedule: Schedule, *, peak: float = 1.0, facts: Facts) -> Change:
+    """Raises the learning rate from 1/25 of a peak to the peak, and lowers it to nearly 0 at the end of the budget."""
+    made = Schedule(_OneCycle(facts.steps, peak), "step")
+    told = f"learning rate rises to x {peak:g} at 30% of {facts.steps} steps and falls to nearly 0"
+    return Change(made, told + _instead(schedule))
+
+
+@remedy(
+    Slot.SCHEDULE,
+    treats=("accuracy_collapse", "class_takeover", "exploding_gradient"),
+    invasiveness=1,
+    source="post 003: a scheduler that decreases the learning rate; torch ExponentialLR; catalogue R68",
+    last=Float(1e-4, 0.3, log=True),
+)
+def exponential(schedule: Schedule, *, last: float = 0.01, facts: Facts) -> Change:
+    """Lowers the learning rate by the same factor every step, to a share of it at the end of the budget."""
+    made = Schedule(partial(ExponentialLR, gamma=last ** (1 / facts.steps)), "step")
+    told = f"learning rate falls exponentially to x {last:g} over {facts.steps} steps"
+    return Change(made, told + _instead(schedule))
+
+
+@remedy(
+    Slot.SCHEDULE,
+    treats=("accuracy_collapse", "class_takeover", "exploding_gradient"),
+    invasiveness=1,
+    source="post 003: a scheduler that decreases the learning rate; torch PolynomialLR; catalogue R68",
+    power=Choice(1.0, 2.0, 3.0),
+)
+def polynomial(schedule: Schedule, *, power: float = 1.0, facts: Facts) -> Change:
+    """Lowers the learning rate as a power of the budget that is left (1: in a straight line to zero)."""
+    made = Schedule(partial(PolynomialLR, total_iters=facts.steps, power=power), "step")
+    told = f"learning rate falls with (1 - step / {facts.steps}) ** {power:g}"
+    return Change(made, told + _instead(schedule))
+
+
+@remedy(
+    Slot.SCHEDULE,
+    treats=("chance_plateau", "vanishing_gradient"),
+    invasiveness=1,
+    source="a rate that falls too soon stalls the training (Karpathy's recipe: turn decay off at first); catalogue R68",
+)
+def constant(schedule: Schedule) -> Change:
+    """Takes the training's own schedule away: the learning rate stays what the optimizer was given."""
+    if schedule.make is None:
+        raise Inapplicable("the learning rate is constant already")
+    return Change(Schedule(), f"constant learning rate{_instead(schedule)}")
+
+
 def _instead(schedule: Schedule) -> str:
     own = _named(schedule)
     return f", in place of the training's own schedule ({own})" if own else ""
@@ -154,4 +227,13 @@ def _named(schedule: Schedule) -> str:
         return "of a kind not found out"
 
 
-REMEDIES: tuple[Remedy, ...] = (step_decay, cosine, plateau, warmup)
+REMEDIES: tuple[Remedy, ...] = (
+    step_decay,
+    cosine,
+    plateau,
+    warmup,
+    one_cycle,
+    exponential,
+    polynomial,
+    constant,
+)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from remedy.spaces.distribution import Float
+from remedy.spaces.groups import split
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -83,6 +84,23 @@ def weight_decay_off(optimizer: Optimizer) -> Change:
     return Change(optimizer, f"weight decay {_told(old)} -> 0")
 
 
+@remedy(
+    Slot.WEIGHT_DECAY,
+    treats=("chance_plateau", "vanishing_gradient"),
+    invasiveness=2,
+    source="OLMo 2; usual practice for norm layers and biases; catalogue R62",
+)
+def decay_matrices_only(optimizer: Optimizer) -> Change:
+    """Spares biases and norm layers the weight decay; matrices and larger keep it."""
+    old, before = _decays(optimizer), len(optimizer.param_groups)
+    spared = [p for g in optimizer.param_groups if g["weight_decay"] for p in g["params"] if p.dim() < 2]
+    if not spared:
+        raise Inapplicable("no bias or norm layer is decayed")
+    split(optimizer, lambda parameter, group: {"weight_decay": group["weight_decay"] if parameter.dim() > 1 else 0.0})
+    told = f"weight decay {_told(old)} -> 0 for {len(spared)} biases and norm parameters"
+    return Change(optimizer, f"{told}; {before} parameter group(s) -> {len(optimizer.param_groups)}")
+
+
 def _decays(optimizer: Optimizer) -> list[float]:
     if any("weight_decay" not in group for group in optimizer.param_groups):
         raise Inapplicable(f"{type(optimizer).__name__} knows no weight decay")
@@ -121,4 +139,4 @@ def _instead(rule: Rule | None) -> str:
     return "" if rule is None else ", in place of the training's own constraint"
 
 
-REMEDIES: tuple[Remedy, ...] = (weight_decay_on, weight_decay_off, clamp_weights, max_norm)
+REMEDIES: tuple[Remedy, ...] = (weight_decay_on, weight_decay_off, decay_matrices_only, clamp_weights, max_norm)

@@ -26,13 +26,15 @@ MAY_CHANGE = {
     Slot.OBJECTIVE: {"forward", "loss", "read"},
     Slot.CLASS_WEIGHT: {"loss"},
     Slot.LABEL_SMOOTHING: {"loss"},
-    Slot.LOGITS: {"read"},
+    Slot.LOGITS: {"read", "loss"},
     Slot.OPTIMIZER: {"optimizer"},
     Slot.LEARNING_RATE: {"optimizer"},
     Slot.WEIGHT_DECAY: {"optimizer"},
     Slot.SCHEDULE: {"schedule", "optimizer"},  # a warm-up begins by lowering the learning rate
     Slot.WEIGHT_CONSTRAINT: {"constraint"},
     Slot.GRADIENT: {"gradient"},
+    Slot.AVERAGING: {"averaging"},
+    Slot.GUARD: {"guard"},
 }
 
 
@@ -56,6 +58,8 @@ def look(parts: Parts) -> dict[str, Any]:
         "schedule": (type(parts.scheduler), parts.schedule.interval, getattr(parts.scheduler, "patience", None)),
         "constraint": type(parts.weight_constraint),
         "gradient": type(parts.gradient),
+        "averaging": type(parts.averaging),
+        "guard": type(parts.guard),
         "turn": str(parts.criterion.turn),
         "precision": parts.precision,
         "steps": parts.steps,
