@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from remedy.spaces.printable import printable
+
 if TYPE_CHECKING:
     from remedy.workers.result import RunResult
 
@@ -53,14 +55,14 @@ class Page:
         """Add a line; a long one is wrapped, what follows is indented further."""
         blank = " " * indent
         wrapped = textwrap.fill(
-            text, self._width, initial_indent=blank, subsequent_indent=f"{blank}    ", break_long_words=False,
-            break_on_hyphens=False,
+            printable(text), self._width, initial_indent=blank, subsequent_indent=f"{blank}    ",
+            break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
         self._console.print(Text(wrapped, style=style), soft_wrap=True)
 
     def raw(self, text: str) -> None:
         """Add a line that must not be wrapped (paths and commands to copy)."""
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(printable(text)), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
         """Add a table; the last column takes what width is left."""
@@ -70,7 +72,7 @@ class Page:
         for column in columns:
             table.add_column(column, overflow="fold", header_style="dim")
         for row in rows:
-            table.add_row(*(Text(str(cell), style=_COLOURS.get(str(cell), "")) for cell in row))
+            table.add_row(*(Text(printable(cell), style=_COLOURS.get(str(cell), "")) for cell in row))
         self._console.print(table)
 
     def __str__(self) -> str:

@@ -16,6 +16,7 @@ from remedy.search.controller import Controller
 from remedy.search.ledger import Item
 from remedy.search.spec import Spec
 from remedy.spaces.outcome import Outcome
+from remedy.spaces.printable import printable
 from remedy.workers.order import WorkOrder
 from remedy.workers.result import RunResult
 
@@ -76,7 +77,7 @@ class Progress:
             why = f": {result.reason[:90]}"
         self._latest = [
             *self._latest[-_LATEST + 1 :],
-            f"run {order.number:>3}  {item.phase:<8}  {result.outcome}{why}  [{item.combination.label}]",
+            printable(f"run {order.number:>3}  {item.phase:<8}  {result.outcome}{why}  [{item.combination.label}]"),
         ]
 
     def tick(self, controller: Controller) -> None:
@@ -124,7 +125,7 @@ class Progress:
             doing = f"step {steps} of {self._spec.steps}" if steps else "begins"
             value = "" if metric is None else f"  {self._spec.metric} {metric:.3f}"
             line = f"run {number:>3}  {order.phase:<8}  {doing}{value}  [{item.combination.label}]"
-            table.add_row(Text(line, overflow="ellipsis", no_wrap=True))
+            table.add_row(Text(printable(line), overflow="ellipsis", no_wrap=True))
         return table
 
     def _line(self, text: str) -> None:

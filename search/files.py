@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from remedy.spaces.error import InputError
+from remedy.spaces.error import InfrastructureError, InputError
 
 _LOOKED_AT = 1.0
 
@@ -146,3 +147,18 @@ def write_text(path: Path, text: str) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     beside.replace(path)
+
+
+def private(folder: Path) -> Path:
+    """Make sure that a folder in a common one is ours, and open to nobody else.
+
+    Raises:
+        InfrastructureError: somebody else was there first, to have us write where he likes.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise InfrastructureError(f"{folder} belongs to somebody else, or is a link; name another place with TMPDIR")
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder

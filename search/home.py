@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from remedy.search.files import Files, FolderFiles
+from remedy.search.files import Files, FolderFiles, private
 from remedy.spaces.error import InfrastructureError, InputError
 from remedy.workers.result import RunResult
 
@@ -276,7 +276,7 @@ class Home:
 
 def scratch(study: str) -> Path:
     """Return the folder for what may be lost of a study, on a machine that has nothing else of it."""
-    return Path(tempfile.gettempdir()) / f"remedy-{os.getuid()}" / study
+    return private(Path(tempfile.gettempdir()) / f"remedy-{os.getuid()}") / study
 
 
 def _text(content: Mapping[str, Any]) -> str:

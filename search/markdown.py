@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from remedy.spaces.combination import Combination
+from remedy.spaces.printable import printable
 from remedy.workers.result import RunResult
 
 _ROWS = 10
@@ -45,7 +46,7 @@ def run_note(result: RunResult) -> str:
 
 def escape(text: object) -> str:
     """Make any text harmless in Markdown, in a table's cell too: no markup, no HTML, one line."""
-    line = re.sub(r"[\x00-\x1f\x7f]+", " ", str(text)).strip()
+    line = printable(text).strip()
     line = line if len(line) <= _LONGEST_CELL else line[:_LONGEST_CELL] + "…"
     line = re.sub(r"([\\`*_{}\[\]#~$])", r"\\\1", line)
     line = re.sub(r"[&<>|]", lambda found: _ENTITIES[found[0]], line)
@@ -53,8 +54,8 @@ def escape(text: object) -> str:
 
 
 def _code(text: object) -> str:
-    line = str(text)
-    return escape(line) if re.search(r"[`|\x00-\x1f]", line) or not line else f"`{line}`"
+    line = printable(text)
+    return escape(line) if re.search(r"[`|]", line) or not line else f"`{line}`"
 
 
 def _heading(report: Mapping[str, Any]) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import html
 import math
-import re
 from collections.abc import Iterable, Sequence
 
 from remedy.spaces.outcome import Outcome
+from remedy.spaces.printable import printable
 
-_STRANGE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]+")
 # The colours are Okabe and Ito's, darkened where text or a thin line has to be read on white.
 STYLE = """
 :root{--page:#fff;--text:#1d2126;--soft:#59626c;--rule:#d9dee3;--card:#f4f6f8;--ghost:#e3e7eb;--link:#0063a0;
@@ -70,7 +69,7 @@ figure,tr,pre,dl{break-inside:avoid}*{print-color-adjust:exact;-webkit-print-col
 
 def safe(text: object) -> str:
     """Make any text harmless in HTML, in an attribute too: no markup, no control characters."""
-    return html.escape(_STRANGE.sub(" ", str(text)), quote=True)
+    return html.escape(printable(text), quote=True)
 
 
 class Html(str):

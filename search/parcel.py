@@ -6,12 +6,13 @@ import base64
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pathspec
 
-from remedy.spaces.error import InputError
+from remedy.spaces.error import InfrastructureError, InputError
 
 PARCEL = "code.zip.base64"
 LARGEST = 30 * 1024**2
@@ -26,7 +27,13 @@ _LEFT_OUT = (
     "*.pyc",
     "*.pem",
     "*.key",
+    "*.p12",
     ".env*",
+    ".netrc",
+    ".pypirc",
+    ".git-credentials",
+    "id_rsa*",
+    "id_ed25519*",
     "mlflow.db",
 )
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -72,6 +79,16 @@ def _files(folder: Path, spec: pathspec.GitIgnoreSpec) -> Iterator[Path]:
 
 
 def unpack(text: str, folder: Path) -> None:
-    """Put a parcel's files into a folder."""
-    with zipfile.ZipFile(io.BytesIO(base64.b64decode(text))) as archive:
-        archive.extractall(folder)  # leaves out absolute paths and those that lead upwards
+    """Put a parcel's files into a folder.
+
+    Raises:
+        InfrastructureError: it is damaged, or larger than any that was sent.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(base64.b64decode(text, validate=True))) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())  # no entry gives more than it says
+            if size > LARGEST:
+                raise InfrastructureError(f"the study's parcel of code would be {size / 1024**2:.0f} MB; it is damaged")
+            archive.extractall(folder)  # makes no links, and leads neither upwards nor to absolute paths
+    except (ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError) as error:
+        raise InfrastructureError(f"the study's parcel of code cannot be unpacked: {error}") from None

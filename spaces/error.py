@@ -5,8 +5,17 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
+from remedy.spaces.printable import printable
 
-class InputError(Exception):
+
+class _Said(Exception):  # noqa: N818  (no error by itself)
+    """One line for a terminal, whatever is named in it: a file, a user's text, a server's answer."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class InputError(_Said):
     """Bad input: the message names the thing, the value it has and what it may be. Exit code 2."""
 
 
@@ -26,7 +35,7 @@ class TimeLimit(BaseException):
     """
 
 
-class InfrastructureError(Exception):
+class InfrastructureError(_Said):
     """What runs are executed on does not work: one sentence that says what, and what may help. Exit code 5."""
 
 
@@ -38,7 +47,7 @@ def sentence(error: BaseException) -> str:
         name = str(frame.f_globals.get("__name__", ""))
         if "site-packages" not in frame.f_code.co_filename and not name.startswith(("remedy.", "torch.")):
             place = f" ({Path(frame.f_code.co_filename).name}, line {line})"
-    return f"{type(error).__name__}{f': {said}' if said else ''}{place}"
+    return printable(f"{type(error).__name__}{f': {said}' if said else ''}{place}")
 
 
 def raised(where: str, error: BaseException) -> UserCodeError:

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 from remedy.spaces.error import InfrastructureError, InputError
+from remedy.workers.opener import OPENER
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -39,12 +40,16 @@ def check(address: str) -> str:
         InputError: `address` is no http address.
         InfrastructureError: nobody answers there, or it wants another token.
     """
+    may_be = "it may be such as http://ray-head:8265"
+    if "@" in address:  # it is kept with the study, and said
+        raise InputError(f"the address holds a user or a password; {may_be}, and RAY_AUTH_TOKEN the secret")
     if not address.startswith(("http://", "https://")):
-        raise InputError(f"address is {address!r}; it may be such as http://ray-head:8265")
+        raise InputError(f"address is {address!r}; {may_be}")
     secret = token()
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     try:
-        with urlopen(Request(f"{address.rstrip('/')}/api/version", headers=headers), timeout=_ASK_SECONDS) as answer:  # noqa: S310
+        asked = Request(f"{address.rstrip('/')}/api/version", headers=headers)  # noqa: S310  (http or https)
+        with OPENER.open(asked, timeout=_ASK_SECONDS) as answer:
             return str(json.load(answer).get("ray_version", ""))
     except HTTPError as error:
         error.close()

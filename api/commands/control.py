@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 from remedy.commands.views import where
 from remedy.search.home import Home, StudyFolder
@@ -55,12 +56,25 @@ def _end(folder: StudyFolder) -> bool:
     state = folder.state()
     if state["host"] != socket.gethostname():
         raise InputError(f"study {folder.name!r} is worked on by process {state['pid']} of {state['host']}; ask there")
+    pid = int(state["pid"])
+    if pid <= 1 or not _has_open(pid, folder):
+        raise InputError(f"study {folder.name!r} names process {pid}, and another one works on it; end that one")
     for kind in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(state["pid"]), kind)
+            os.kill(pid, kind)
         if _over(folder, _GRACE):
             break
     return True
+
+
+def _has_open(pid: int, folder: StudyFolder) -> bool:
+    """Whether it is this process that holds the study; of a study in a database that is not to be seen."""
+    if folder.files.folder is None:
+        return True
+    lease = os.path.realpath(folder.files.folder / "lease")
+    with contextlib.suppress(OSError):
+        return any(os.path.realpath(handle) == lease for handle in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def _over(folder: StudyFolder, patience: float) -> bool:

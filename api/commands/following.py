@@ -13,6 +13,7 @@ from remedy.commands.views import state_of, where
 from remedy.render import report_text
 from remedy.search.home import Home, StudyFolder
 from remedy.spaces.error import InfrastructureError
+from remedy.spaces.printable import printable
 from remedy.workers.ray_jobs import OVER, Jobs
 
 _EVERY = 1.0
@@ -118,4 +119,4 @@ def _line(progress: Mapping[str, Any]) -> str:
         f"{len(progress['running'])} running",
         f"{progress['seconds']:.0f} s",
     ]
-    return ", ".join(parts)
+    return printable(", ".join(parts))

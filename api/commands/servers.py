@@ -14,27 +14,18 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import Request
 
 from packaging.requirements import Requirement
 
 from remedy.search.links import redact
 from remedy.spaces.error import InfrastructureError, InputError
+from remedy.workers.opener import OPENER
 
 PATIENCE = 5.0
 """Seconds for one answer."""
 _MOST = 4 * 1024**2
 _USER = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN)"
-
-
-class _Staying(HTTPRedirectHandler):
-    """Goes nowhere else: urllib would take the token along."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-
-_OPENER = build_opener(_Staying)
 
 
 def promises() -> list[Requirement]:
@@ -195,7 +186,7 @@ def _ask(url: str, headers: Mapping[str, str], where: str, hint: str, query: byt
     plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))  # urllib takes no password there
     try:
         asked = Request(plain, query, dict(headers))  # noqa: S310  (http or https: looked at before)
-        with _OPENER.open(asked, timeout=PATIENCE) as answer:
+        with OPENER.open(asked, timeout=PATIENCE) as answer:
             return answer.status, answer.read(_MOST).decode(errors="replace")
     except HTTPError as error:
         with error:

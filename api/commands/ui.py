@@ -24,6 +24,7 @@ from remedy.search.home import Home, StudyFolder
 from remedy.search.links import SHARED_VIEW, parent_link, redact, runs_link, view_link
 from remedy.search.outbox import SPOOL
 from remedy.spaces.error import InfrastructureError, InputError
+from remedy.workers.opener import OPENER
 
 _HOST = "127.0.0.1"
 _START, _END = 90.0, 10.0
@@ -179,7 +180,7 @@ def _asked(api: str, what: str, **query: str) -> dict[str, Any]:
     plain = redact(api).replace("***@", "")
     asked = Request(f"{plain}/api/2.0/mlflow/{what}?{urlencode(query)}", headers=_headers(api))  # noqa: S310
     try:
-        with urlopen(asked, timeout=10) as answer:  # noqa: S310  (http or https, checked by `serve`)
+        with OPENER.open(asked, timeout=10) as answer:
             found = json.load(answer)
     except HTTPError as error:
         error.close()

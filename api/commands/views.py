@@ -16,6 +16,7 @@ from remedy.search.home import Home, StudyFolder
 from remedy.search.markdown import note
 from remedy.spaces.combination import Combination
 from remedy.spaces.error import InputError
+from remedy.spaces.printable import in_colour, printable
 from remedy.workers.result import RunResult
 
 
@@ -216,7 +217,8 @@ def logs(asked: argparse.Namespace) -> int:
     kept = folder.logs()
     printed = {what: kept[key] for key, what in wanted.items() if key in kept}
     for what, text in printed.items():
-        sys.stdout.write(f"--- {what}\n{text}")
+        # What a file or a pipe gets is what was printed; a terminal would obey it.
+        sys.stdout.write(f"--- {what}\n{in_colour(text) if sys.stdout.isatty() else text}")
     if not printed:
         sys.stderr.write("the training's code printed nothing\n")
     return 0
@@ -239,8 +241,8 @@ def export(asked: argparse.Namespace) -> int:
         raise InputError(msg) from None
     target = _findings(folder)["training"]
     sys.stdout.write(
-        f"wrote {asked.out}: {fixes[asked.fix - 1]['label']}\n"
+        f"wrote {asked.out}: {printable(fixes[asked.fix - 1]['label'])}\n"
         f"apply it: remedy.load_fix({asked.out!r}).apply(training())\n"
-        f"next: remedy run {target} --fix {asked.out} --seed 987654{where(asked)}\n"
+        f"next: remedy run {printable(target)} --fix {asked.out} --seed 987654{where(asked)}\n"
     )
     return 0

@@ -30,6 +30,9 @@ def check_workers(asked: argparse.Namespace) -> None:
         InputError: as said.
     """
     asked.address = asked.address or os.environ.get("REMEDY_ADDRESS") or None
+    if asked.address and "@" in asked.address:
+        may_be = "it may be http://HEAD:8265 or HOST:6379, and RAY_AUTH_TOKEN the secret"
+        raise InputError(f"--address (or REMEDY_ADDRESS) holds a user or a password; {may_be}")
     if asked.workers is not None and asked.workers < 0:
         msg = f"--workers is {asked.workers}; it may be 0 (one run after the other, in this process) or more"
         raise InputError(msg)
@@ -59,7 +62,7 @@ def resources(asked: argparse.Namespace) -> dict[str, float]:
 
 def record_of(home: Home, folder: StudyFolder, spec: Spec) -> Record:
     """Return the study's record in MLflow."""
-    experiment = f"{Path(spec.source.path).stem}:{spec.source.function}"
+    experiment = ":".join(name for name in (Path(spec.source.path).stem, spec.source.function) if name)
     return Record(os.environ.get("MLFLOW_TRACKING_URI"), home.path, experiment, folder.files)
 
 
