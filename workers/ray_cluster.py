@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 # Ray reads these while it is imported; where the user's code has imported it before, it finds its own way to the token.
@@ -22,6 +23,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # or the death of a worker is told on the terminal, at length
 
 import ray
+from ray._private import ray_constants
 
 from remedy.spaces.error import InfrastructureError, InputError, TimeLimit
 from remedy.workers.executor import time_limit
@@ -35,14 +37,15 @@ _TOKEN = secrets.token_hex(32)  # Ray keeps the first token it sees for as long 
 
 def start(workers: int, temp_dir: str) -> str:
     """Start a Ray on this machine, for this process alone, and return its folder."""
-    os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)  # Ray's ports are open to the network
+    os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)  # other users of this machine reach Ray's ports
     folder = tempfile.mkdtemp(prefix="remedy-", dir=temp_dir)
+    inner = str(Path(folder) / "r")  # Ray opens the folder it is given to everybody
     small = {"include_dashboard": False, "object_store_memory": 100 * 1024**2}
     why = ""
     for _ in range(2):
         try:
-            with _without(SECRETS):
-                _init(address="local", num_cpus=workers, _temp_dir=folder, **small)
+            with _without(SECRETS), _on_this_machine_alone():
+                _init(address="local", num_cpus=workers, _temp_dir=inner, **small)
         except Exception as error:  # noqa: BLE001  (a machine under load lets Ray fail in many ways)
             why = said(error, 0)
             ray.shutdown()
@@ -53,6 +56,8 @@ def start(workers: int, temp_dir: str) -> str:
 
 def join(address: str) -> None:
     """Join the cluster at `HOST:PORT`, or the one that this machine is part of (`auto`)."""
+    if "@" in address:
+        raise InputError("the address holds a user or a password; it may be HOST:PORT, and RAY_AUTH_TOKEN the secret")
     if address.startswith("ray://"):
         raise InputError(f"address is {address!r}; it may be HOST:PORT of a Ray cluster's head, such as 10.0.0.1:6379")
     try:
@@ -85,6 +90,17 @@ def _without(names: tuple[str, ...]) -> Iterator[None]:
         os.environ.update(kept)
 
 
+@contextlib.contextmanager
+def _on_this_machine_alone() -> Iterator[None]:
+    """Have the Ray that is started meanwhile listen on 127.0.0.1, as it does by itself on Windows only."""
+    before = getattr(ray_constants, "ENABLE_RAY_CLUSTER", True)  # where Ray loses it, our test of it fails
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
 def room(share: Mapping[str, float]) -> int:
     """Return how many runs with such a share (CPU, GPU, resources of other names) the cluster has room for now."""
     return sum(_fits(node["Resources"], share) for node in alive())
@@ -109,6 +125,17 @@ def alive() -> list[dict[str, Any]]:
 def most(name: str) -> float:
     """Return how much the cluster has of a resource."""
     return float(ray.cluster_resources().get(name, 0.0))  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def in_words() -> Iterator[None]:
+    """Raise what is raised meanwhile as text: the user's own kinds of error do not leave their process."""
+    try:
+        yield
+    except (GeneratorExit, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  (whatever it is)
+        raise RuntimeError(f"{type(error).__name__}: {said(error, 0)}") from None
 
 
 def said(error: BaseException, line: int) -> str:

@@ -23,12 +23,13 @@ from remedy.spaces.outcome import Outcome
 from remedy.spaces.process import reset_process
 from remedy.workers.executor import Event, Finished, Progressed
 from remedy.workers.order import WorkOrder
-from remedy.workers.result import OUT_OF_MEMORY, RunResult
-from remedy.workers.run import Step, stream
+from remedy.workers.result import OUT_OF_MEMORY, RunResult, from_line, to_line
+from remedy.workers.run import stream
 from remedy.workers.under_way import START_SECONDS, UnderWay
 
 _STARTS = 3
-_LOST_ON_A_NODE = 3
+_LOST_ON_A_NODE = 2
+"""As often as a lost run is tried again: so its last attempt is made on another node."""
 _TAINTED = ("CUDA error", "out of memory", "CUDNN_STATUS", "can't allocate memory")
 
 
@@ -48,24 +49,26 @@ class _Worker:
         """Answer, once torch is imported, on which node."""
         return ray.get_runtime_context().get_node_id()
 
-    def run(self, order: WorkOrder) -> Iterator[Step | RunResult | None]:
-        """Yield None when the run begins, its progress, and last its result."""
+    def run(self, order: WorkOrder) -> Iterator[str]:
+        """Yield null when the run begins, its progress, and last its result: JSON, no object of the user's code."""
         cancelled = ray.get_runtime_context().is_canceled
         self._result: RunResult | None = None
         self._ending = False
         self._items = stream(order, cancelled=lambda: self._ending or cancelled())
-        yield None
-        for item in self._items:
-            if isinstance(item, RunResult):
-                self._result = item
-            else:
-                yield item
-        yield self._result  # only now: the log is closed
+        yield to_line(None)
+        with ray_cluster.in_words():
+            for item in self._items:
+                if isinstance(item, RunResult):
+                    self._result = item
+                else:
+                    yield to_line(item)
+        yield to_line(self._result)  # only now: the log is closed
 
-    def end(self) -> RunResult | None:
+    def end(self) -> str:
         """Return the result of the cancelled run: Ray drops what it yields, and may leave it midway."""
         self._ending = True
-        return next((item for item in self._items if isinstance(item, RunResult)), self._result)
+        with ray_cluster.in_words():
+            return to_line(next((item for item in self._items if isinstance(item, RunResult)), self._result))
 
 
 class RayExecutor:
@@ -200,7 +203,7 @@ class RayExecutor:
         run = self._running[thing]
         streaming = isinstance(thing, ray.ObjectRefGenerator)
         try:
-            item = ray.get(next(thing) if streaming else thing)
+            item = from_line(ray.get(next(thing) if streaming else thing))
         except (exceptions.RayError, StopIteration) as error:
             result = run.stopped() if run.cancelled else run.result(Outcome.LOST, _why(error, "its worker died"))
             return self._end(thing, result, tainted=True)
@@ -290,5 +293,5 @@ def _why(error: Exception, otherwise: str) -> str:
     if isinstance(error, exceptions.OutOfMemoryError):
         return f"its worker was killed because the machine {OUT_OF_MEMORY}"
     if isinstance(error, exceptions.RayTaskError):
-        return f"its worker raised {type(error.cause).__name__}: {ray_cluster.said(error.cause, 0)}"
+        return f"its worker raised {ray_cluster.said(error.cause, 0)}"
     return "the machine of its worker is gone" if isinstance(error, exceptions.NodeDiedError) else otherwise

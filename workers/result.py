@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class RunResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-able data; numbers that are not finite become the texts "nan", "inf", "-inf"."""
-        return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
+        return plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunResult:
@@ -88,9 +89,21 @@ class RunResult:
                     name: tuple((int(step), float(value)) for step, value in curve)
                     for name, curve in raw.get("curves", {}).items()
                 },
+                "setting": {name: _number(value) for name, value in raw.get("setting", {}).items()},
                 "first_losses": tuple(float(loss) for loss in raw.get("first_losses", ())),
             }
         )
+
+
+def to_line(item: RunResult | tuple[int, float | None] | None) -> str:
+    """Write what a worker tells of a run: null where it begins, its progress, its result."""
+    return json.dumps(item.to_json() if isinstance(item, RunResult) else item)
+
+
+def from_line(line: str) -> Any:
+    """Read what `to_line` wrote."""
+    item = json.loads(line)
+    return RunResult.from_json(item) if isinstance(item, dict) else item
 
 
 def _verdict(data: Mapping[str, Any]) -> Verdict:
@@ -98,11 +111,16 @@ def _verdict(data: Mapping[str, Any]) -> Verdict:
     return Verdict(symptom, int(data["step"]), int(data["onset_step"]), data["evidence"], bool(data["stops"]))
 
 
-def _plain(value: Any) -> Any:
+def _number(value: Any) -> Any:
+    return float(value) if value in ("nan", "inf", "-inf") else value
+
+
+def plain(value: Any) -> Any:
+    """Return JSON-able data; numbers that are not finite become texts."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return str(value) if isinstance(value, Symptom | Outcome | Slot) else value
