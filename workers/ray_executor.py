@@ -28,8 +28,7 @@ from remedy.workers.run import stream
 from remedy.workers.under_way import START_SECONDS, UnderWay
 
 _STARTS = 3
-_LOST_ON_A_NODE = 2
-"""As often as a lost run is tried again: so its last attempt is made on another node."""
+_LOST_ON_A_NODE = 3
 _TAINTED = ("CUDA error", "out of memory", "CUDNN_STATUS", "can't allocate memory")
 
 
