@@ -33,6 +33,8 @@ from remedy.workers.executor import time_limit
 from remedy.workers.preflight import preflight
 from remedy.workers.run import catalogue_of
 
+_SLOW = ("torch._inductor.config",)
+"""What torch imports where a run begins (deterministic algorithms): seconds, and the same for each training."""
 _PATIENCE = 1800.0
 _GRACE = 30.0
 _MOST_BYTES = 256 * 1024**2
@@ -57,7 +59,7 @@ def look(entry: Entry, sweep: Sweep, log: Path) -> Looked:
     # A fresh interpreter for each, so that the modules of one training are not taken for those of another; torch is
     # imported once, in the process that they are forked from, and which runs nothing.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, *_SLOW])
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_look, args=(theirs, source, entry, sweep, commit, str(log)), daemon=True)
     child.start()
