@@ -315,16 +315,22 @@ class _Lease:
         with self._guard:
             if time.monotonic() - self._looked < _LOOK:
                 return
-            try:
-                assert self._connection is not None  # noqa: S101  (taken)
-                self._connection.scalar(sa.text("SELECT 1"))
-            except exc.SQLAlchemyError:
+            if not self._answers():
                 self._drop()
                 try:
                     self._connection = self._database.patiently(self._locked)
                 except InputError:
                     raise InfrastructureError(f"study {self._name!r} was taken over by another process") from None
             self._looked = time.monotonic()
+
+    def _answers(self) -> bool:
+        if self._connection is None:  # lost before, and not taken again
+            return False
+        try:
+            self._connection.scalar(sa.text("SELECT 1"))
+        except exc.SQLAlchemyError:
+            return False
+        return True
 
     def give_back(self) -> None:
         self._drop()

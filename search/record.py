@@ -30,6 +30,7 @@ _SETTINGS = {
 }
 _REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
 _BATCH, _BATCH_TEXTS = 1000, 100
+_STARTED = "mlflow-start"
 
 
 class Record:
@@ -99,8 +100,16 @@ class Record:
             parent = dataclasses.replace(parent, run_id=resume_run_id)
         elif before is not None:
             parent = dataclasses.replace(parent, run_id=before.run_id, start=before.start)
+        # By its start the study's run is found again, where whoever made it ended before it could say so.
+        parent = dataclasses.replace(parent, start=self._started(study, parent.start))
         # An end that waited is left out: this session ends the study.
         self._start(parent, [row for row in earlier if isinstance(row, rows.Child)])
+
+    def _started(self, study: str, now: int) -> int:
+        kept = self._waits(study).read(_STARTED)
+        if kept is None:
+            self._waits(study).write(_STARTED, str(now))
+        return int(kept or now)
 
     def run(self, order: WorkOrder, result: RunResult, space_slots: Iterable[str], fix: str | None) -> None:
         """Queue one run that ended."""

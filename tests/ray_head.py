@@ -25,10 +25,10 @@ _GRACE = 15.0
 
 
 class RayNode:
-    """`ray start --block` and all the processes below it."""
+    """`ray start --block` and all the processes below it; `mark` is in the environment of each, as REMEDY_TEST_RAY."""
 
     def __init__(self, mark: str, arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
-        self._mark, self._log = mark, log
+        self.mark, self._log = mark, log
         # Not the script beside the interpreter: its first line may name another one, where a venv was moved.
         code = "import sys; from ray.scripts.scripts import main; sys.exit(main())"
         with log.open("ab") as handle:
@@ -45,7 +45,7 @@ class RayNode:
     @property
     def pids(self) -> list[int]:
         """All living processes of the node: its servers, agents and workers."""
-        return _marked(self._mark)
+        return _marked(self.mark)
 
     @property
     def running(self) -> bool:
