@@ -8,6 +8,7 @@ from typing import Any
 from remedy.search.markdown import escape
 from remedy.search.nightly.check import Status
 from remedy.search.nightly.report import LEGEND, SIGNS
+from remedy.spaces.printable import printable
 
 
 def morning_markdown(found: Mapping[str, Any]) -> str:
@@ -125,7 +126,7 @@ def _actions(found: Mapping[str, Any]) -> str:
     if not found["actions"]:
         return ""
     # Indented, not fenced: nothing in a name can end the block.
-    lines = [f"    {' '.join(str(action['command']).split())}" for action in found["actions"]]
+    lines = [f"    {printable(action['command'])}" for action in found["actions"]]
     return "\n".join(["### Next", "", *lines])
 
 

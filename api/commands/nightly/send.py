@@ -21,6 +21,7 @@ from remedy.search.home import Home
 from remedy.search.nightly.sweep import Sweep
 from remedy.search.parcel import pack, unpack
 from remedy.spaces.error import InfrastructureError, InputError
+from remedy.spaces.printable import printable
 from remedy.workers.ray_jobs import OVER, Jobs
 
 _LOOK_EVERY = 2.0
@@ -91,7 +92,7 @@ def _show(text: str, shown: set[str]) -> None:
     for line in text.splitlines():
         if line.startswith("[") and line not in shown:
             shown.add(line)
-            sys.stderr.write(line + "\n")
+            sys.stderr.write(printable(line) + "\n")
     sys.stderr.flush()
 
 

@@ -29,6 +29,7 @@ from remedy.search.nightly.sweep import Entry, Sweep
 from remedy.search.spec import Spec
 from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.error import InfrastructureError, InputError, TimeLimit
+from remedy.spaces.printable import printable
 from remedy.spaces.space import Space
 from remedy.workers.executor import Executor
 from remedy.workers.order import WorkOrder
@@ -48,7 +49,7 @@ class _Lines:
 
     def line(self, text: str) -> None:
         """Print a line."""
-        self.stream.write(text + "\n")
+        self.stream.write(printable(text) + "\n")
         self.stream.flush()
 
     def ended(self, order: WorkOrder, item: Item, result: RunResult) -> None:
