@@ -66,6 +66,7 @@ def assemble(
             if parts.inputs is not None:
                 parts.inputs.to(parts.device)
             parts.optimizer = _optimizer(training, parts.model)
+            parts.groups = len(parts.optimizer.param_groups)
         if slot is Slot.CLASS_WEIGHT and parts.aim.rescale is not None:
             # Only now: whoever looked for the output's activation had to see what the user wrote.
             parts.aim.attach(parts.model)
@@ -133,6 +134,7 @@ def _begin(training: Training, train: Any, validation: Any) -> Parts:
         steps_per_epoch=batches,
         rebuild=rebuild,
         knobs=knobs,
+        precision=training.precision,
         resampled=sampler is not None and not in_order(sampler),
     )
     device = _device(training)
@@ -209,7 +211,13 @@ def _stretch(parts: Parts) -> None:
 
 
 def _finish(parts: Parts, training: Training, seed: int) -> None:
-    parts.scheduler = parts.schedule.make(parts.optimizer) if parts.schedule.make is not None else None
+    try:
+        parts.scheduler = parts.schedule.make(parts.optimizer) if parts.schedule.make is not None else None
+    except Exception as error:
+        if len(parts.optimizer.param_groups) == parts.groups:
+            raise
+        msg = f"the training's scheduler does not take the parameter groups that were split: {error}"
+        raise Inapplicable(msg) from error
     if parts.schedule.make is not None and not callable(getattr(parts.scheduler, "step", None)):
         msg = f"schedule() returned {type(parts.scheduler).__name__}; it may return a torch.optim.lr_scheduler"
         raise InputError(msg)

@@ -46,14 +46,16 @@ _WEIGHTED = frozenset(
 class Call:
     """One call of a torch function.
 
-    `owner` is the innermost module it was called from, `result` what it returned where that is a tensor, `saved`
-    whether autograd keeps what the backward pass needs: not so without gradients and under activation checkpointing.
+    `owner` is the innermost module it was called from, `given` its first argument and `result` what it returned where
+    these are tensors, `saved` whether autograd keeps what the backward pass needs: not so without gradients and under
+    activation checkpointing.
     """
 
     name: str
     owner: str
     result: torch.Tensor | None
     saved: bool
+    given: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,12 @@ class Trace:
 
 
 def trace(model: nn.Module, inputs: torch.Tensor, *, training: bool) -> Trace:
-    """Run one forward pass on a few inputs, and leave no mark on the model or on the random numbers."""
+    """Run one forward pass on a few inputs, and leave no mark on the model or on the random numbers.
+
+    Raises:
+        Inapplicable: the forward pass, or a part of it, is no Python any more.
+    """
+    refuse_frozen(model)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     calls: list[Call] = []
     modules: list[tuple[str, torch.Tensor]] = []
@@ -140,7 +147,8 @@ class _Recorder(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if self._owners:
             tensor = result if isinstance(result, torch.Tensor) else None
-            self._calls.append(Call(_name(func), self._owners[-1], tensor, self._saves()))
+            given = args[0] if args and isinstance(args[0], torch.Tensor) else None
+            self._calls.append(Call(_name(func), self._owners[-1], tensor, self._saves(), given))
         return result
 
 
@@ -194,11 +202,11 @@ class Swapped:
     """A forward method in which some calls are exchanged; which ones may differ between training and evaluation."""
 
     def __init__(self, model: nn.Module, places: dict[bool, Places], instead: Instead) -> None:
-        self._model, self._below, self._places, self._instead = model, model.forward, places, instead
+        self._model, self._below, self._places, self.instead = model, model.forward, places, instead
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the forward method below with the calls exchanged."""
-        with Watched(self._places[self._model.training], self._instead) as mode:
+        with Watched(self._places[self._model.training], self.instead) as mode:
             outputs = self._below(*args, **kwargs)
         mode.check()
         return outputs

@@ -14,6 +14,7 @@ from remedy.spaces.logits import Squash
 from remedy.spaces.objective import Criterion, Loss, Scale, TargetKind
 
 _CLOSE = 0.01
+_DRAWS = (1.0, 0.5)
 _ROWS = 64
 _SAFE = frozenset(
     {
@@ -92,20 +93,33 @@ def taken(
     """
     if isinstance(loss, nn.BCEWithLogitsLoss if squash is Squash.SIGMOID else nn.CrossEntropyLoss):
         return Taken(Scale.LOGITS, _reduction(loss.reduction), safe=True)
-    logits = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    found: list[Taken | None] = []
     try:
-        truth = _truth(logits, targets, squash)
-        for scale, scores in ((Scale.PROBABILITIES, squash(logits)), (Scale.LOGITS, logits)):
-            with torch.no_grad():
-                value, names = calls_of(loss, scores, targets)
-            for reduction, expected in truth.items():
-                if abs(float(value) - expected) < _CLOSE * abs(expected):
-                    return Taken(scale, reduction, safe=scale is Scale.LOGITS and bool(names & _SAFE))
+        for seed, spread in enumerate(_DRAWS):  # on one draw alone another loss may have the same value by accident
+            logits = (spread * torch.randn(shape, generator=torch.Generator().manual_seed(seed))).to(dtype)
+            seen, names = _taken_for(loss, logits, targets, squash)
+            found.append(seen)
     except Exception:  # noqa: BLE001  (a user's loss may refuse made-up outputs in any way; then nothing is known)
         return None
+    if found[0] is not None and found.count(found[0]) == len(found):
+        return found[0]
     called = "binary_cross_entropy_with_logits" if squash is Squash.SIGMOID else "cross_entropy"
     # The logarithm of probabilities is no set of logits of theirs.
     return Taken(Scale.LOGITS, "mean", safe=True, whole=False) if called in names and "log" not in names else None
+
+
+def _taken_for(
+    loss: Loss, logits: torch.Tensor, targets: torch.Tensor, squash: Squash
+) -> tuple[Taken | None, frozenset[str]]:
+    truth = _truth(logits, targets, squash)
+    names = frozenset[str]()
+    for scale, scores in ((Scale.PROBABILITIES, squash(logits)), (Scale.LOGITS, logits)):
+        with torch.no_grad():
+            value, names = calls_of(loss, scores, targets)
+        for reduction, expected in truth.items():
+            if abs(float(value) - expected) < _CLOSE * abs(expected):
+                return Taken(scale, reduction, safe=scale is Scale.LOGITS and bool(names & _SAFE)), names
+    return None, names
 
 
 def reading(loss: Loss, kind: TargetKind, outputs: torch.Tensor, targets: torch.Tensor) -> Criterion:

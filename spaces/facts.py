@@ -33,6 +33,7 @@ class Facts:
         rebuild: builds the user's model anew with knobs, e.g. `rebuild(width=0.25)`; None where the builder takes none.
         knobs: the names of the knobs the builder understands.
         mode: "max" or "min": which way the validation metric is better.
+        precision: of the untouched training's forward pass: "float32", or "bfloat16" / "float16" for autocast.
         resampled: the training draws its samples by a sampler of its own.
         receipts: of the remedies applied before this one.
         model: as the remedies before this one have left it.
@@ -54,6 +55,7 @@ class Facts:
     rebuild: Callable[..., nn.Module] = field(repr=False)
     knobs: tuple[str, ...] = ()
     mode: Literal["min", "max"] = "max"
+    precision: str = "float32"
     resampled: bool = False
     receipts: tuple[Receipt, ...] = ()
     model: nn.Module | None = field(default=None, repr=False)

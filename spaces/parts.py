@@ -60,6 +60,7 @@ class Parts:
     inputs: nn.Module | None = None
     aim: Aim = field(default_factory=Aim)
     optimizer: Optimizer = None  # type: ignore[assignment]  # built before the slot `optimizer`
+    groups: int = 0  # parameter groups of the user's own optimizer
     schedule: Schedule = field(default_factory=Schedule)
     scheduler: Any = None
     weight_constraint: Rule | None = None

@@ -181,7 +181,7 @@ def swap_calls(model: nn.Module, inputs: torch.Tensor, instead: Instead) -> None
 
 @dataclass(frozen=True)
 class _Applied:
-    """Calls a module (without parameters) in place of the functions of these names."""
+    """Calls a module in place of the functions of these names."""
 
     module: nn.Module
     names: frozenset[str]
@@ -190,6 +190,13 @@ class _Applied:
         if function.__name__ not in self.names:
             return function(*args, **kwargs)
         return self.module(args[0] if args else kwargs["input"])
+
+
+def unregistered(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of activations that stand in the place of calls, which no module of the model holds."""
+    forward = model.__dict__.get("forward")
+    instead = getattr(forward, "instead", None)
+    return list(instead.module.parameters()) if isinstance(instead, _Applied) else []
 
 
 def append(layer: nn.Module, after: nn.Module) -> None:

@@ -11,7 +11,8 @@ from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
-from remedy.spaces.surgery import swap_activations
+from remedy.spaces.surgery import NORMS, exchange, swap_activations, unregistered
+from remedy.spaces.weights import lecun_normal_, redraw
 
 _OFF = "posts 000, 001: change the activation"
 
@@ -83,6 +84,41 @@ def relu(model: nn.Module, *, facts: Facts) -> Change:
     return _swapped(model, facts, "relu", nn.ReLU)
 
 
+@remedy(
+    Slot.ACTIVATION,
+    treats=("dead_units", "zero_gradient", "vanishing_gradient"),
+    invasiveness=4,
+    source=f"{_OFF}; He et al. 2015; catalogue R36",
+    slope=Float(0.01, 0.5, log=True),
+)
+def prelu(model: nn.Module, *, slope: float = 0.25, facts: Facts) -> Change:
+    """Swaps the hidden activations for PReLU, a leaky ReLU whose slope is learned."""
+    change = _swapped(model, facts, "prelu", partial(nn.PReLU, init=slope))
+    for place, added in enumerate(unregistered(model)):
+        # A call has no module of its own; as a parameter of the model the slope is trained and no Sequential runs it.
+        model.register_parameter(f"remedy_slope_{place}", added)
+    return change
+
+
+@remedy(
+    Slot.ACTIVATION,
+    treats=("dead_units", "vanishing_gradient", "zero_gradient", "exploding_gradient"),
+    invasiveness=4,
+    source=f"{_OFF}; Klambauer et al. 2017, self-normalising nets; AutoTrainer (ICSE'21); catalogue R37",
+)
+def selu(model: nn.Module, *, facts: Facts) -> Change:
+    """Swaps the hidden activations for SELU, with LeCun's initial weights and alpha dropout, which belong to it."""
+    norms = [path for path, module in model.named_modules() if isinstance(module, NORMS)]
+    if norms:
+        raise Inapplicable(f"SELU normalises by itself and does not go with norm layers: {', '.join(norms)}")
+    change = _swapped(model, facts, "selu", nn.SELU)
+    dropouts = exchange(model, {m: nn.AlphaDropout(m.p) for m in model.modules() if type(m) is nn.Dropout})
+    drawn = redraw(model, lecun_normal_)
+    told = f"; weights of {len(drawn)} layer(s) drawn anew (LeCun normal)"
+    told += f"; alpha dropout in place of {len(dropouts)} dropout(s)" if dropouts else ""
+    return Change(model, change.receipt + told)
+
+
 def _swapped(model: nn.Module, facts: Facts, name: str, build: Callable[[], nn.Module]) -> Change:
     new = build()
 
@@ -99,4 +135,4 @@ def _swapped(model: nn.Module, facts: Facts, name: str, build: Callable[[], nn.M
     return Change(model, f"{new} in place of {' and '.join(told)}")
 
 
-REMEDIES: tuple[Remedy, ...] = (leaky_relu, elu, gelu, silu, tanh, relu)
+REMEDIES: tuple[Remedy, ...] = (leaky_relu, elu, gelu, silu, tanh, relu, prelu, selu)

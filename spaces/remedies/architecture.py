@@ -1,10 +1,13 @@
-"""Remedies for the architecture: narrower, shallower, with residual paths."""
+"""Remedies for the architecture: narrower, wider, shallower, deeper, with residual paths."""
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from remedy.spaces.calls import trace
@@ -30,6 +33,18 @@ class Residual(nn.Module):
         return inputs + self.body(inputs)
 
 
+class ScaledResidual(Residual):
+    """Adds a learned multiple of what comes out, none of it at the start."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__(body)
+        self.scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, inputs: Any) -> Any:
+        """Return the sum."""
+        return inputs + self.scale * self.body(inputs)
+
+
 @remedy(
     Slot.WIDTH,
     treats=("accuracy_collapse", "saturated_softmax", "exploding_gradient", "class_takeover", "non_finite"),
@@ -39,6 +54,22 @@ class Residual(nn.Module):
 )
 def narrower(model: nn.Module, *, factor: float = 0.25, facts: Facts) -> Change:
     """Makes the hidden layers narrower."""
+    return _resized_stacks(model, facts, factor)
+
+
+@remedy(
+    Slot.WIDTH,
+    treats=("chance_plateau", "dead_units", "class_takeover"),
+    invasiveness=5,
+    source="fifty trainings from forums: XOR with 2 units; Karpathy 2019; catalogue R49",
+    factor=Float(1.5, 16.0, log=True),
+)
+def wider(model: nn.Module, *, factor: float = 4.0, facts: Facts) -> Change:
+    """Makes the hidden layers wider."""
+    return _resized_stacks(model, facts, factor)
+
+
+def _resized_stacks(model: nn.Module, facts: Facts, factor: float) -> Change:
     if "width" in facts.knobs:
         return _rebuilt(model, facts, "width", factor)
     before, told = trace(model, facts.inputs, training=True).outputs.shape, []
@@ -51,10 +82,11 @@ def narrower(model: nn.Module, *, factor: float = 0.25, facts: Facts) -> Change:
             block.places[0].put(layer)
             _fit(block, old, new)
         blocks[-1].places[0].put(_resized(blocks[-1].layer, old, new, 1.0))
+    word = "narrower" if factor < 1 else "wider"
     if not told:
-        raise Inapplicable("the model declares no `width` and has no stack of layers that could be narrowed")
+        raise Inapplicable("the model declares no `width` and has no stack of layers that could be resized")
     check_shape(model, facts.inputs, before)
-    return Change(model, f"{len(told)} hidden layer(s) narrower, weights drawn anew: {', '.join(told)}")
+    return Change(model, f"{len(told)} hidden layer(s) {word}, weights drawn anew: {', '.join(told)}")
 
 
 @remedy(
@@ -66,7 +98,7 @@ def narrower(model: nn.Module, *, factor: float = 0.25, facts: Facts) -> Change:
 )
 def shallower(model: nn.Module, *, factor: float = 0.15, facts: Facts) -> Change:
     """Leaves hidden layers out."""
-    if "depth" in facts.knobs and ("width" in facts.knobs or not facts.applied("narrower")):
+    if _deep(facts):
         return _rebuilt(model, facts, "depth", factor)
     found = squares(model)
     out = found[: len(found) - max(1, round(len(found) * factor))]
@@ -80,6 +112,44 @@ def shallower(model: nn.Module, *, factor: float = 0.15, facts: Facts) -> Change
 
 
 @remedy(
+    Slot.DEPTH,
+    treats=("chance_plateau",),
+    invasiveness=5,
+    source="Karpathy 2019, A Recipe for Training Neural Networks; catalogue R48, R49",
+    factor=Float(1.5, 4.0, log=True),
+)
+def deeper(model: nn.Module, *, factor: float = 2.0, facts: Facts) -> Change:
+    """Adds hidden layers behind the last one, each like it with fresh weights."""
+    if _deep(facts):
+        return _rebuilt(model, facts, "depth", factor)
+    before, told = trace(model, facts.inputs, training=True).outputs.shape, []
+    for blocks in stacks(model):
+        last = blocks[-2]
+        width = _fans(last.layer)[1]
+        if not isinstance(last.layer, nn.Linear) or len(last.places) < 2:
+            continue
+        more = max(1, round((factor - 1) * (len(blocks) - 1)))
+        made = [m for _ in range(more) for m in _block(last, width)]
+        end = last.places[-1]
+        end.put(nn.Sequential(end.module, *made))
+        told.append(f"{more} of width {width} behind {end.path}")
+    if not told:
+        raise Inapplicable("the model declares no `depth` and has no stack with a hidden Linear layer")
+    check_shape(model, facts.inputs, before)
+    return Change(model, f"hidden layers added: {', '.join(told)}")
+
+
+def _deep(facts: Facts) -> bool:
+    """Whether the model can be built with another depth without undoing another width."""
+    return "depth" in facts.knobs and ("width" in facts.knobs or not facts.applied("narrower", "wider"))
+
+
+def _block(like: Block, width: int) -> list[nn.Module]:
+    rest = [copy.deepcopy(place.module) for place in like.places[1:]]
+    return [nn.Linear(width, width, bias=like.layer.bias is not None), *rest]
+
+
+@remedy(
     Slot.RESIDUAL,
     treats=("dead_units", "vanishing_gradient", "zero_gradient"),
     invasiveness=5,
@@ -87,15 +157,32 @@ def shallower(model: nn.Module, *, factor: float = 0.15, facts: Facts) -> Change
 )
 def residual(model: nn.Module) -> Change:
     """Adds the input of every hidden layer of equal width to the output of its activation."""
+    paths = _bridged(model, Residual)
+    return Change(model, f"a path around {len(paths)} hidden layer(s) with their activation: {', '.join(paths)}")
+
+
+@remedy(
+    Slot.RESIDUAL,
+    treats=("vanishing_gradient", "exploding_gradient", "dead_units", "zero_gradient", "class_takeover"),
+    invasiveness=5,
+    source="Bachlechner et al. 2021 (ReZero); De & Smith 2020 (SkipInit); catalogue R46",
+)
+def rezero(model: nn.Module) -> Change:
+    """Adds every hidden layer of equal width to its input times a learned factor, which starts at 0."""
+    paths = _bridged(model, ScaledResidual)
+    told = f"x + a f(x) with a = 0 at the start around {len(paths)} hidden layer(s)"
+    return Change(model, f"{told} with their activation: {', '.join(paths)}")
+
+
+def _bridged(model: nn.Module, build: Callable[[nn.Module], nn.Module]) -> list[str]:
     found = squares(model)
     if not found:
         raise Inapplicable("the model has no hidden layers of equal width in a stack")
-    paths = [block.places[0].path for block in found]
     for block in found:
-        block.places[0].put(Residual(nn.Sequential(*[place.module for place in block.places])))
+        block.places[0].put(build(nn.Sequential(*[place.module for place in block.places])))
         for place in block.places[1:]:
             place.put(nn.Identity())
-    return Change(model, f"a path around {len(paths)} hidden layer(s) with their activation: {', '.join(paths)}")
+    return [block.places[0].path for block in found]
 
 
 def _rebuilt(model: nn.Module, facts: Facts, knob: str, factor: float) -> Change:
@@ -119,7 +206,7 @@ def _resized(layer: Weighted, old: int, new: int, factor: float) -> Weighted:
     """Return a fresh layer for `new` channels in place of `old` coming in, and a part of those going out."""
     fan_in, fan_out = _fans(layer)
     if fan_in % old or type(layer).__module__.split(".")[0] != "torch" or getattr(layer, "groups", 1) != 1:
-        raise Inapplicable(f"a {type(layer).__name__} of {fan_in} inputs cannot be narrowed")
+        raise Inapplicable(f"a {type(layer).__name__} of {fan_in} inputs cannot be resized")
     sizes, bias = (fan_in // old * new, max(1, round(fan_out * factor))), layer.bias is not None
     if isinstance(layer, nn.Linear):
         return nn.Linear(*sizes, bias=bias)
@@ -147,4 +234,4 @@ def _fit(block: Block, old: int, new: int) -> None:
                 pass
 
 
-REMEDIES: tuple[Remedy, ...] = (narrower, shallower, residual)
+REMEDIES: tuple[Remedy, ...] = (narrower, wider, shallower, deeper, residual, rezero)

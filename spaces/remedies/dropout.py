@@ -1,4 +1,4 @@
-"""Remedies for dropout: off, or on behind the hidden activations."""
+"""Remedies for dropout: off, lower, or on behind the hidden activations."""
 
 from __future__ import annotations
 
@@ -63,6 +63,25 @@ def dropout_on(model: nn.Module, *, p: float = 0.2, facts: Facts) -> Change:
     return Change(model, f"dropout of {p:g} behind {len(told)} hidden activation(s): {', '.join(told)}")
 
 
+@remedy(
+    Slot.DROPOUT,
+    treats=("chance_plateau", "vanishing_gradient"),
+    invasiveness=1,
+    source="UMLAUT: p > 0.5; catalogue R50, F30",
+    factor=Float(0.05, 0.7, log=True),
+)
+def dropout_lower(model: nn.Module, *, factor: float = 0.3) -> Change:
+    """Multiplies the share that every dropout module drops by a factor below one."""
+    told = []
+    for path, module in model.named_modules():
+        if isinstance(module, _DROPOUTS) and module.p > 0:
+            old, module.p = module.p, module.p * factor
+            told.append(f"{path} (p={old:g} -> {module.p:g})")
+    if not told:
+        raise Inapplicable("the model has no dropout module")
+    return Change(model, f"{len(told)} dropout(s) lower: {', '.join(told)}")
+
+
 @dataclass(frozen=True)
 class _Dropped:
     model: nn.Module
@@ -90,4 +109,4 @@ def _not_dropped(_function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     return args[0] if args else kwargs["input"]
 
 
-REMEDIES: tuple[Remedy, ...] = (dropout_off, dropout_on)
+REMEDIES: tuple[Remedy, ...] = (dropout_off, dropout_lower, dropout_on)

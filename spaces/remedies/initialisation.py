@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from functools import partial
+from typing import cast
 
 import torch
 from torch import nn
 
+from remedy.spaces.calls import trace
 from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
+from remedy.spaces.objective import TargetKind
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
-from remedy.spaces.surgery import Weighted, layers
+from remedy.spaces.surgery import layers
+from remedy.spaces.weights import Draw, fill, lecun_normal_, put_weight, redraw
+
+_TRIES, _NEAR, _TINY = 10, 0.05, 1e-4
+_LAST_OF_BRANCH = {
+    "TransformerEncoderLayer": ("linear2", "self_attn.out_proj"),
+    "TransformerDecoderLayer": ("linear2", "self_attn.out_proj", "multihead_attn.out_proj"),
+    "BasicBlock": ("bn2",),  # torchvision's
+    "Bottleneck": ("bn3",),
+}
 
 
 @remedy(
@@ -68,25 +80,207 @@ def small_last_layer(model: nn.Module, *, std: float = 1e-2, facts: Facts) -> Ch
         raise Inapplicable("the model has no Linear or Conv layer that runs")
     last = found[-1]
     before = float(last.module.weight.std())
-    _fill(last.module, partial(nn.init.normal_, std=std))
+    fill(last.module, partial(nn.init.normal_, std=std))
     return Change(model, f"weights of {last.path or 'the model'}: spread {before:.3g} -> normal, std {std:g}; bias 0")
 
 
+@remedy(
+    Slot.INITIALISATION,
+    treats=("exploding_gradient", "vanishing_gradient", "chance_plateau"),
+    invasiveness=4,
+    source="LeCun et al. 1998; Klambauer et al. 2017; catalogue R37, R38",
+)
+def lecun(model: nn.Module) -> Change:
+    """Draws weights of variance 1 / fan-in, for tanh and SELU nets, and sets biases to zero."""
+    return _drawn(model, lecun_normal_, "LeCun normal")
+
+
+@remedy(
+    Slot.INITIALISATION,
+    treats=("exploding_gradient", "saturated_softmax", "class_takeover"),
+    invasiveness=4,
+    source="BERT, GPT-2; OLMo 2: N(0, 0.02); catalogue R38",
+    std=Float(0.005, 0.2, log=True),
+)
+def truncated_normal(model: nn.Module, *, std: float = 0.02) -> Change:
+    """Draws small weights of one spread for all layers and embeddings, cut at two spreads; biases zero."""
+    draw = partial(nn.init.trunc_normal_, std=std, a=-2 * std, b=2 * std)
+    embeddings = [path for path, module in model.named_modules() if isinstance(module, nn.Embedding)]
+    with torch.no_grad():
+        for path in embeddings:
+            draw(cast("nn.Embedding", model.get_submodule(path)).weight)
+    change = _drawn(model, draw, f"truncated normal, std {std:g}")
+    return Change(model, change.receipt + (f"; embeddings too: {', '.join(embeddings)}" if embeddings else ""))
+
+
+@remedy(
+    Slot.INITIALISATION,
+    treats=("chance_plateau", "zero_gradient", "dead_units", "exploding_gradient", "saturated_softmax"),
+    invasiveness=4,
+    source="fifty trainings from forums: weights all zero, all one or N(0, 1); catalogue R38, P21",
+)
+def default_weights(model: nn.Module) -> Change:
+    """Draws every weight anew as torch does by default: norm, recurrent and embedding layers too."""
+    drawn = []
+    for path, module in model.named_modules():
+        reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+        if callable(reset) and any(True for _ in module.parameters(recurse=False)):
+            reset()
+            drawn.append(path or "the model")
+    if not drawn:
+        raise Inapplicable("the model has no layer of torch's that could be reset")
+    return Change(model, f"weights of {len(drawn)} layer(s) drawn anew as torch does by default: {', '.join(drawn)}")
+
+
+@remedy(
+    Slot.INITIALISATION,
+    treats=("vanishing_gradient", "exploding_gradient", "chance_plateau", "saturated_softmax"),
+    invasiveness=4,
+    source="Mishkin & Matas 2016; catalogue R40",
+)
 @torch.no_grad()
-def _drawn(model: nn.Module, draw: Callable[[torch.Tensor], torch.Tensor], name: str) -> Change:
-    found = {path: module for path, module in model.named_modules() if isinstance(module, Weighted)}
+def lsuv(model: nn.Module, *, facts: Facts) -> Change:
+    """Draws orthogonal weights and scales each layer until its output has spread 1 on a batch; biases zero."""
+    found = layers(model, facts.inputs)
     if not found:
-        raise Inapplicable("the model has no Linear or Conv layer")
-    for module in found.values():
-        _fill(module, draw)
-    paths = ", ".join(path or "the model" for path in found)
-    return Change(model, f"weights of {len(found)} layer(s) drawn anew ({name}), biases 0: {paths}")
+        raise Inapplicable("the model has no Linear or Conv layer that runs")
+    for layer in found:
+        fill(layer.module, nn.init.orthogonal_)
+    told = []
+    for layer in found:
+        began = spread = _spread(model, layer.module, facts.inputs)
+        for _ in range(_TRIES):
+            if spread < _TINY or not math.isfinite(spread) or abs(spread - 1) < _NEAR:
+                break
+            put_weight(layer.module, layer.module.weight / spread)
+            spread = _spread(model, layer.module, facts.inputs)
+        told.append(f"{layer.path or 'the model'} {began:.3g} -> {spread:.3g}")
+    return Change(model, f"orthogonal weights; spread of the output of {len(told)} layer(s): {', '.join(told)}")
 
 
-def _fill(layer: Weighted, draw: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    draw(layer.weight)
-    if layer.bias is not None:
-        layer.bias.zero_()
+@remedy(
+    Slot.INITIALISATION,
+    treats=("class_takeover", "chance_plateau", "exploding_gradient", "dead_units"),
+    invasiveness=4,
+    source="Lin et al. 2017 (RetinaNet); Karpathy 2019; catalogue R13",
+)
+@torch.no_grad()
+def output_prior(model: nn.Module, *, facts: Facts) -> Change:
+    """Sets the last bias so that training starts from the classes' shares, or from the mean of the numbers."""
+    found = layers(model, facts.inputs)
+    if not found or found[-1].module.bias is None:
+        raise Inapplicable("the model's last layer has no bias")
+    last, bias = found[-1], found[-1].module.bias
+    prior = _prior(facts)
+    if prior.numel() not in (1, bias.numel()):
+        raise Inapplicable(f"the last layer has {bias.numel()} outputs, the targets {prior.numel()}")
+    old = float(bias.norm())
+    new = prior.to(bias).expand_as(bias)
+    if torch.allclose(new, new.mean(), atol=_NEAR) and len(new) > 1:
+        raise Inapplicable("the classes are balanced, so that a bias says nothing")
+    bias.copy_(new)
+    return Change(model, f"bias of {last.path or 'the model'}: norm {old:.3g} -> {float(bias.norm()):.3g}")
 
 
-REMEDIES: tuple[Remedy, ...] = (he, xavier, orthogonal, small_last_layer)
+@remedy(
+    Slot.INITIALISATION,
+    treats=("dead_units", "zero_gradient"),
+    invasiveness=4,
+    source="Lu et al. 2019, dying ReLU; catalogue R41",
+    value=Float(0.01, 1.0, log=True),
+)
+@torch.no_grad()
+def positive_bias(model: nn.Module, *, value: float = 0.1, facts: Facts) -> Change:
+    """Sets the biases of the hidden layers to a positive number, so that ReLUs start awake."""
+    hidden = [layer for layer in layers(model, facts.inputs)[:-1] if layer.module.bias is not None]
+    if not hidden:
+        raise Inapplicable("the model has no hidden Linear or Conv layer with a bias")
+    for layer in hidden:
+        cast("torch.Tensor", layer.module.bias).fill_(value)
+    paths = ", ".join(layer.path for layer in hidden)
+    return Change(model, f"biases of {len(hidden)} hidden layer(s) set to {value:g}: {paths}")
+
+
+@remedy(
+    Slot.INITIALISATION,
+    treats=("exploding_gradient", "accuracy_collapse"),
+    invasiveness=4,
+    source="Zhang et al. 2019 (Fixup); Goyal et al. 2017; catalogue R46",
+)
+@torch.no_grad()
+def zero_residual_branches(model: nn.Module) -> Change:
+    """Sets the last weights of each residual branch to zero, so that every block starts as the identity."""
+    zeroed = []
+    for path, module in model.named_modules():
+        for inner in _LAST_OF_BRANCH.get(type(module).__name__, ()):
+            part = module.get_submodule(inner)
+            for parameter in part.parameters():
+                parameter.zero_()
+            zeroed.append(f"{path}.{inner}".lstrip("."))
+    if not zeroed:
+        raise Inapplicable("the model has no residual block of a known kind (TransformerEncoderLayer, BasicBlock, ...)")
+    return Change(model, f"weights of {len(zeroed)} layer(s) that end a residual branch set to 0: {', '.join(zeroed)}")
+
+
+@remedy(
+    Slot.INITIALISATION,
+    treats=("chance_plateau", "vanishing_gradient"),
+    invasiveness=3,
+    source="37 reasons why your neural network is not working (Ivanov 2017); catalogue R93",
+)
+def unfreeze(model: nn.Module) -> Change:
+    """Trains parameters that were frozen."""
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    if not frozen:
+        raise Inapplicable("every parameter is trained already")
+    for name in frozen:
+        parameter = model.get_parameter(name)
+        if parameter.is_floating_point():
+            parameter.requires_grad_()
+    return Change(model, f"{len(frozen)} frozen parameter(s) are trained: {', '.join(frozen)}")
+
+
+def _prior(facts: Facts) -> torch.Tensor:
+    """Return the last bias that guesses best."""
+    if facts.kind is TargetKind.REAL:
+        return facts.every_target.float().flatten(1).mean(0) if facts.every_target.dim() > 1 else _mean(facts)
+    if facts.kind in (TargetKind.CLASS_INDEX, TargetKind.ONE_HOT):
+        counts = torch.tensor(facts.counts, dtype=torch.float32).clamp_min(0.5)
+        return (counts / counts.sum()).log()
+    share = facts.every_target.float().flatten(1).mean(0) if facts.every_target.dim() > 1 else _mean(facts)
+    return torch.logit(share.clamp(_TINY, 1 - _TINY))
+
+
+def _mean(facts: Facts) -> torch.Tensor:
+    return facts.every_target.float().mean().reshape(1)
+
+
+def _spread(model: nn.Module, layer: nn.Module, inputs: torch.Tensor) -> float:
+    seen: list[torch.Tensor] = []
+    handle = layer.register_forward_hook(lambda _module, _args, output: seen.append(output))
+    try:
+        trace(model, inputs, training=True)
+    finally:
+        handle.remove()
+    return float(seen[-1].float().std()) if seen else math.nan
+
+
+def _drawn(model: nn.Module, draw: Draw, name: str) -> Change:
+    paths = redraw(model, draw)
+    return Change(model, f"weights of {len(paths)} layer(s) drawn anew ({name}), biases 0: {', '.join(paths)}")
+
+
+REMEDIES: tuple[Remedy, ...] = (
+    he,
+    xavier,
+    orthogonal,
+    lecun,
+    truncated_normal,
+    default_weights,
+    lsuv,
+    small_last_layer,
+    output_prior,
+    positive_bias,
+    zero_residual_branches,
+    unfreeze,
+)

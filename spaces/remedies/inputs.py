@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
 _CENTRED, _NARROW, _WIDE = 0.1, 0.5, 2.0
 _CONSTANT = 1e-6
+_FAR, _TAIL = 5.0, 20.0
+_MANY = 100_000
 
 
 class Repair(nn.Module):
@@ -41,6 +44,36 @@ class Standardise(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the standardised inputs."""
         return (inputs - self.mean.to(inputs)) / self.spread.to(inputs)
+
+
+class SignedLog(nn.Module):
+    """Replaces x by sign(x) log(1 + |x| / size), which bends long tails in and keeps zero and the order."""
+
+    size: torch.Tensor
+
+    def __init__(self, size: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("size", size)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the bent inputs."""
+        return inputs.sign() * torch.log1p(inputs.abs() / self.size.to(inputs))
+
+
+class Clip(nn.Module):
+    """Keeps every feature within the bounds it has in the train set, but for its outermost values."""
+
+    low: torch.Tensor
+    high: torch.Tensor
+
+    def __init__(self, low: torch.Tensor, high: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the inputs within the bounds."""
+        return torch.minimum(torch.maximum(inputs, self.low.to(inputs)), self.high.to(inputs))
 
 
 @remedy(
@@ -85,6 +118,93 @@ def standardise(transform: nn.Module | None, *, facts: Facts) -> Change:
     return Change(_after(transform, made), told)
 
 
+@remedy(
+    Slot.INPUTS,
+    treats=("exploding_gradient", "accuracy_collapse", "vanishing_gradient", "chance_plateau", "dead_units"),
+    invasiveness=3,
+    source="UMLAUT: inputs outside [-1, 1]; LeCun et al. 1998; catalogue R01",
+)
+def min_max(transform: nn.Module | None, *, facts: Facts) -> Change:
+    """Shifts and scales every feature (every channel of images) to the range from -1 to 1."""
+    rows, inputs = _finite_rows(facts)
+    low, high = rows.amin(0), rows.amax(0)
+    if float(low.min()) >= -_WIDE and float(high.max()) <= _WIDE and float((high - low).max()) > 1:
+        raise Inapplicable(f"the inputs lie between {float(low.min()):.3g} and {float(high.max()):.3g} already")
+    half = (high - low) / 2
+    half = torch.where(half > 0, half, torch.ones_like(half))
+    made = Standardise(_shaped((low + high) / 2, inputs), _shaped(half, inputs))
+    told = f"{low.numel()} feature(s) between {float(low.min()):.3g} and {float(high.max()):.3g} -> -1 and 1 each"
+    return Change(_after(transform, made), told)
+
+
+@remedy(
+    Slot.INPUTS,
+    treats=("exploding_gradient", "accuracy_collapse", "chance_plateau", "dead_units"),
+    invasiveness=3,
+    source="scikit-learn RobustScaler; catalogue R01",
+)
+def robust_scale(transform: nn.Module | None, *, facts: Facts) -> Change:
+    """Shifts and scales every feature by its median and quartiles, which outliers do not move, and cuts what is far."""
+    rows, inputs = _finite_rows(facts)
+    low, middle, high = (rows.quantile(share, 0) for share in (0.25, 0.5, 0.75))
+    spread = high - low
+    if float(middle.abs().max()) < _CENTRED and float((rows - middle).abs().max()) <= _FAR * _WIDE:
+        raise Inapplicable("the inputs are centred already, and none is far from its feature's median")
+    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    bound = torch.full_like(middle, _FAR)
+    scaled = Standardise(_shaped(middle, inputs), _shaped(spread, inputs))
+    made = nn.Sequential(scaled, Clip(_shaped(-bound, inputs), _shaped(bound, inputs)))
+    told = f"{middle.numel()} feature(s) of median {float(middle.mean()):.3g} and quartile range"
+    return Change(_after(transform, made), f"{told} {float(spread.mean()):.3g} -> 0 and 1 each, cut at +-{_FAR:g}")
+
+
+@remedy(
+    Slot.INPUTS,
+    treats=("exploding_gradient", "non_finite", "accuracy_collapse", "chance_plateau"),
+    invasiveness=3,
+    source="TheDeepChecker (TOSEM'22); winsorising; catalogue R02",
+    q=Float(0.9, 0.999),
+)
+def winsorise(transform: nn.Module | None, *, q: float = 0.98, facts: Facts) -> Change:
+    """Cuts every feature at two quantiles of the train set, so that no outlier is far out."""
+    rows, inputs = _finite_rows(facts)
+    low, high = rows.quantile(1 - q, 0), rows.quantile(q, 0)
+    # What is within two spreads of the cut ones is no outlier.
+    reach = (high - low).clamp_min(_CONSTANT)
+    out = ((rows > high + reach) | (rows < low - reach)).sum()
+    if not int(out):
+        raise Inapplicable("no input is far outside the range of the others of its feature")
+    told = f"{int(out)} outlying values of {rows.numel()}: every feature cut at its quantiles {1 - q:.3g} and {q:.3g}"
+    return Change(_after(transform, Clip(_shaped(low, inputs), _shaped(high, inputs))), told)
+
+
+@remedy(
+    Slot.INPUTS,
+    treats=("exploding_gradient", "non_finite", "accuracy_collapse", "chance_plateau"),
+    invasiveness=3,
+    source="TheDeepChecker (TOSEM'22); log transform of long tails; catalogue R02",
+)
+def signed_log(transform: nn.Module | None, *, facts: Facts) -> Change:
+    """Takes the logarithm of every feature's size, with its sign, so that long tails come in."""
+    rows, inputs = _finite_rows(facts)
+    size = rows.abs().median(0).values
+    size = torch.where(size > 0, size, rows.abs().mean(0).clamp_min(_CONSTANT))
+    ratio = float((rows.abs().amax(0) / size).max())
+    if ratio < _TAIL:
+        raise Inapplicable(f"no feature has a long tail: the largest value is {ratio:.3g} times the median size")
+    told = f"{size.numel()} feature(s) -> sign(x) log(1 + |x| / median size); the largest was {ratio:.3g} median sizes"
+    return Change(_after(transform, SignedLog(_shaped(size, inputs))), told)
+
+
+def _finite_rows(facts: Facts) -> tuple[torch.Tensor, torch.Tensor]:
+    inputs = _real(facts)
+    rows = _rows(inputs)
+    rows = rows[torch.isfinite(rows).all(1)]
+    if not len(rows):
+        raise Inapplicable("no input of the train set is finite")
+    return rows[:: max(1, len(rows) // _MANY)].float(), inputs
+
+
 def _real(facts: Facts) -> torch.Tensor:
     if not isinstance(facts.every_input, torch.Tensor) or not facts.every_input.is_floating_point():
         raise Inapplicable("the inputs are no real numbers")
@@ -106,4 +226,4 @@ def _after(before: nn.Module | None, transform: nn.Module) -> nn.Module:
     return transform if before is None else nn.Sequential(before, transform)
 
 
-REMEDIES: tuple[Remedy, ...] = (repair_non_finite, standardise)
+REMEDIES: tuple[Remedy, ...] = (repair_non_finite, standardise, min_max, robust_scale, winsorise, signed_log)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize
 
 from remedy.spaces.facts import Facts
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
@@ -48,6 +49,73 @@ def layer_norm_on(model: nn.Module, *, facts: Facts) -> Change:
 
 @remedy(
     Slot.NORMALISATION,
+    treats=("vanishing_gradient", "exploding_gradient", "accuracy_collapse", "dead_units"),
+    invasiveness=4,
+    source="Zhang & Sennrich 2019; catalogue R44",
+)
+def rms_norm_on(model: nn.Module, *, facts: Facts) -> Change:
+    """Puts RMS normalisation, which scales and does not shift, behind every hidden Linear layer."""
+    return _appended(model, facts, "RMSNorm", _rms_norm)
+
+
+@remedy(
+    Slot.NORMALISATION,
+    treats=("exploding_gradient", "chance_plateau", "accuracy_collapse", "vanishing_gradient"),
+    invasiveness=5,
+    source="Xiong et al. 2020; tuning playbook: Norm(x + f(x)) is known to cause issues; catalogue R44",
+)
+def pre_norm(model: nn.Module) -> Change:
+    """Moves the norm of transformer layers into the residual branch: x + f(Norm(x)) in place of Norm(x + f(x))."""
+    moved = []
+    for path, module in model.named_modules():
+        if isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) and not module.norm_first:
+            module.norm_first = True
+            moved.append(path or "the model")
+    if not moved:
+        raise Inapplicable("the model has no transformer layer of torch's that normalises after the residual path")
+    return Change(model, f"norm before attention and feed-forward in {len(moved)} layer(s): {', '.join(moved)}")
+
+
+@remedy(
+    Slot.NORMALISATION,
+    treats=("exploding_gradient", "accuracy_collapse"),
+    invasiveness=4,
+    source="Salimans & Kingma 2016; torch.nn.utils.parametrizations.weight_norm; catalogue R52",
+)
+def weight_norm(model: nn.Module, *, facts: Facts) -> Change:
+    """Learns the length and the direction of each hidden unit's weights apart."""
+    return _parametrised(model, facts, "weight norm", parametrizations.weight_norm)
+
+
+@remedy(
+    Slot.NORMALISATION,
+    treats=("exploding_gradient", "non_finite", "accuracy_collapse"),
+    invasiveness=4,
+    source="Miyato et al. 2018; torch.nn.utils.parametrizations.spectral_norm; catalogue R52",
+)
+def spectral_norm(model: nn.Module, *, facts: Facts) -> Change:
+    """Divides the weights of every hidden layer by their largest singular value."""
+    return _parametrised(model, facts, "spectral norm", parametrizations.spectral_norm)
+
+
+@remedy(
+    Slot.NORMALISATION,
+    treats=("exploding_gradient", "accuracy_collapse", "vanishing_gradient", "saturated_softmax"),
+    invasiveness=4,
+    source="Takase et al. 2023, Spike No More; catalogue R53",
+)
+def embedding_norm(model: nn.Module) -> Change:
+    """Puts layer normalisation behind every embedding."""
+    found = {path: module for path, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    if not found:
+        raise Inapplicable("the model has no embedding")
+    for module in found.values():
+        append(module, nn.LayerNorm(module.embedding_dim))
+    return Change(model, f"LayerNorm behind {len(found)} embedding(s): {', '.join(found)}")
+
+
+@remedy(
+    Slot.NORMALISATION,
     treats=("accuracy_collapse", "non_finite"),
     invasiveness=4,
     source=f"{_POST}; catalogue R43",
@@ -69,6 +137,8 @@ def group_norm(model: nn.Module) -> Change:
 
 
 def _appended(model: nn.Module, facts: Facts, name: str, build: Callable[[Layer], nn.Module | None]) -> Change:
+    if facts.applied("selu"):
+        raise Inapplicable("SELU normalises by itself and does not go with norm layers")
     present = [path for path, module in model.named_modules() if isinstance(module, NORMS)]
     if present:
         raise Inapplicable(f"the model has norm layers already: {', '.join(present)}")
@@ -81,6 +151,22 @@ def _appended(model: nn.Module, facts: Facts, name: str, build: Callable[[Layer]
     if not paths:
         raise Inapplicable(f"the model has no hidden Linear or Conv layer that {name} fits behind")
     return Change(model, f"{name} behind {len(paths)} hidden layer(s): {', '.join(paths)}")
+
+
+def _parametrised(model: nn.Module, facts: Facts, name: str, build: Callable[[nn.Module], nn.Module]) -> Change:
+    hidden = layers(model, facts.inputs)[:-1]
+    done = [layer.path for layer in hidden if parametrize.is_parametrized(layer.module)]
+    if done:
+        raise Inapplicable(f"weights are parametrised already: {', '.join(done)}")
+    if not hidden:
+        raise Inapplicable("the model has no hidden Linear or Conv layer")
+    for layer in hidden:
+        build(layer.module)
+    return Change(model, f"{name} on {len(hidden)} hidden layer(s): {', '.join(layer.path for layer in hidden)}")
+
+
+def _rms_norm(layer: Layer) -> nn.Module | None:
+    return nn.RMSNorm(layer.shape[-1]) if isinstance(layer.module, nn.Linear) else None
 
 
 def _batch_norm(layer: Layer) -> nn.Module | None:
@@ -110,4 +196,14 @@ def _group_norm(norm: nn.Module) -> nn.Module:
     return nn.GroupNorm(next(g for g in range(_GROUPS, 0, -1) if channels % g == 0), channels)
 
 
-REMEDIES: tuple[Remedy, ...] = (batch_norm_on, layer_norm_on, batch_norm_off, group_norm)
+REMEDIES: tuple[Remedy, ...] = (
+    batch_norm_on,
+    layer_norm_on,
+    rms_norm_on,
+    pre_norm,
+    weight_norm,
+    spectral_norm,
+    embedding_norm,
+    batch_norm_off,
+    group_norm,
+)

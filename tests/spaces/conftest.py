@@ -11,7 +11,7 @@ from hypothesis import settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
-from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, SequentialSampler, TensorDataset, WeightedRandomSampler
 
 from remedy.spaces.assembly import assemble
 from remedy.spaces.catalogue import REMEDIES
@@ -160,12 +160,41 @@ def _part() -> Training:
     )  # fmt: skip
 
 
+def _half() -> Training:
+    """Build one in half precision, on words, whose loss sums, in a fixed order, with a frozen layer."""
+
+    def model() -> nn.Module:
+        made = nn.Sequential(nn.Embedding(9, 8), nn.Flatten(), nn.Linear(40, 16), nn.ReLU(), nn.Linear(16, 3))
+        made[2].weight.requires_grad_(False)
+        return made
+
+    def data() -> tuple[Any, Any]:
+        words = torch.randint(0, 9, (SAMPLES, 5))
+        return (TensorDataset(words, _rare(words)),) * 2
+
+    return _training(
+        model=model, data=data, precision="float16", sampler=SequentialSampler,
+        loss=nn.CrossEntropyLoss(reduction="sum"), optimizer=lambda params: torch.optim.SGD(params, lr=1e-3),
+    )  # fmt: skip
+
+
+def _mismatch() -> Training:
+    """Build one that ends in a ReLU before its cross-entropy, on inputs with outliers and targets with a graph."""
+
+    def data() -> tuple[Any, Any]:
+        inputs = torch.randn(SAMPLES, 8).exp()
+        inputs[5] *= 1000
+        return (TensorDataset(inputs, _rare(inputs).float().requires_grad_()),) * 2
+
+    return _training(model=_stack(nn.ReLU()), data=data, loss=lambda o, t: F.cross_entropy(o, t.long()))
+
+
 PROBLEMS = {
     "mlp": _mlp, "cnn": _cnn, "rnn": _rnn, "transformer": _transformer, "regression": _regression, "binary": _binary,
     "loaders": _loaders, "holes": _holes,
 }  # fmt: skip
 # Trainings with a fault that no other one has: a remedy for it has to apply here, the others are not tried on them.
-FAULTS = {"part": _part}
+FAULTS = {"part": _part, "half": _half, "mismatch": _mismatch}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -208,7 +237,8 @@ def steps() -> Callable[..., list[float]]:
         for _epoch, batches in parts.epochs.epochs():
             for inputs, targets in batches:
                 parts.optimizer.zero_grad()
-                loss = parts.criterion(parts.model(inputs), targets)
+                with parts.precision.autocast(parts.device):
+                    loss = parts.criterion(parts.model(inputs), targets)
                 loss.backward()
                 parts.update(loss)
                 if parts.scheduler is not None and parts.schedule.interval == "step":

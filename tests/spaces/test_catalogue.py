@@ -20,7 +20,7 @@ MAY_CHANGE = {
     Slot.INPUTS: {"inputs", "forward"},
     Slot.TARGETS: {"forward", "read", "turn"},
     Slot.SAMPLING: {"sampler"},
-    Slot.BATCH_SIZE: {"batch_size", "steps"},  # the budget stays what it is in epochs
+    Slot.BATCH_SIZE: {"batch_size", "steps", "schedule"},  # the budget stays, and the schedule over it
     Slot.BUDGET: {"steps", "schedule"},  # the training's own schedule follows
     Slot.PRECISION: {"precision", "weights", "forward"},
     Slot.OBJECTIVE: {"forward", "loss", "read"},
@@ -47,7 +47,9 @@ def look(parts: Parts) -> dict[str, Any]:
     groups = [{key: str(value) for key, value in g.items() if key != "params"} for g in parts.optimizer.param_groups]
     loss = parts.criterion.loss
     return {
-        "structure": [(path, type(module), module.extra_repr()) for path, module in model.named_modules()],
+        "structure": [
+            (path, type(m), m.extra_repr(), getattr(m, "norm_first", "")) for path, m in model.named_modules()
+        ],
         "forward": hooks,
         "weights": [p.detach().clone() for p in model.parameters()],
         "inputs": parts.inputs is None,
@@ -96,11 +98,11 @@ def test_each_remedy_trains_or_says_why_not(any_remedy, problem, training_of, bu
         assert all(bool(torch.isfinite(t).all()) for t in [torch.tensor(losses), *parts.model.parameters()])
 
 
-def test_each_remedy_applies_somewhere(any_remedy, problems, training_of, built):
+def test_each_remedy_applies_somewhere(any_remedy, problems, training_of, built, steps):
     reasons = []
     for problem in problems:
         try:
-            built(training_of(problem), any_remedy)
+            steps(built(training_of(problem), any_remedy))
         except Inapplicable as reason:
             reasons.append(str(reason))
         else:
