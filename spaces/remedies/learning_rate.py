@@ -13,10 +13,10 @@ from remedy.spaces.groups import last_layer, split
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
-_LOWEST, _HIGHEST = 1e-6, 10.0
-_FEWEST, _MOST = 25, 100
+_LOWEST, _HIGHEST = 1e-5, 10.0
+_STEPS = 100
 _SMOOTH = 0.8
-_LEARNS = 0.95
+_LEARNS = 0.98
 
 
 @remedy(
@@ -61,15 +61,14 @@ def range_test(optimizer: Optimizer, *, below: float = 10.0, facts: Facts) -> Ch
     first = float(optimizer.param_groups[0]["lr"])
     if first <= 0 or facts.rehearse is None:
         raise Inapplicable(f"learning rates can be tried as multiples of the first group's only, and that is {first:g}")
-    count = max(_FEWEST, min(_MOST, facts.steps // 4))
-    rates = [_LOWEST * (_HIGHEST / _LOWEST) ** (place / (count - 1)) for place in range(count)]
+    rates = [_LOWEST * (_HIGHEST / _LOWEST) ** (place / (_STEPS - 1)) for place in range(_STEPS)]
     losses = [loss for loss in facts.rehearse([rate / first for rate in rates]) if math.isfinite(loss)]
     smooth = losses[:1]
     for loss in losses[1:]:
         smooth.append(_SMOOTH * smooth[-1] + (1 - _SMOOTH) * loss)
     best = min(range(len(smooth)), key=smooth.__getitem__, default=0)
     if not best or smooth[best] > _LEARNS * smooth[0]:
-        raise Inapplicable(f"no learning rate from {_LOWEST:g} to {_HIGHEST:g} lowered the loss within {count} steps")
+        raise Inapplicable(f"no learning rate from {_LOWEST:g} to {_HIGHEST:g} lowered the loss within {_STEPS} steps")
     told = f"best of {len(losses)} steps at {_LOWEST:g} to {rates[len(losses) - 1]:.2g}: {rates[best]:.2g}"
     change = _scaled(optimizer, rates[best] / below / first)
     return Change(change.value, f"{change.receipt}; {told}")
