@@ -45,9 +45,11 @@ SLOW = """
             os.kill(os.getpid(), 9)
         time.sleep(0.001)
         while (CONTROLS / "hold").exists():
-            (CONTROLS / f"held-{{os.getpid()}}").write_text(NODE)
-            said = Path("/proc/self/environ").read_text() + str(dict(os.environ))
-            (CONTROLS / f"environment-{{os.getpid()}}").write_text(said)
+            if not (CONTROLS / f"held-{{os.getpid()}}").exists():
+                said = Path("/proc/self/environ").read_text() + str(dict(os.environ))
+                (CONTROLS / f"environment-{{os.getpid()}}").write_text(said)
+                (CONTROLS / f"part-{{os.getpid()}}").write_text(NODE)
+                (CONTROLS / f"part-{{os.getpid()}}").rename(CONTROLS / f"held-{{os.getpid()}}")
             time.sleep(0.01)
         return nn.functional.cross_entropy(outputs, targets)
 """

@@ -1,0 +1,65 @@
+"""A study sent to a Ray cluster, with PostgreSQL and an MLflow server: seen and steered from anywhere."""
+
+import pytest
+
+from tests.conftest import CommandLine
+from tests.service.kept import Place, accounted, kill, under_way
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_a_study_on_a_cluster_is_the_same_as_here_and_steered_from_anywhere(
+    in_postgres, cluster, mlflow_server, postgres, name, started, undisturbed, tmp_path, stored
+):
+    here = in_postgres.beside(cluster, MLFLOW_TRACKING_URI=mlflow_server.url)
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = Place(CommandLine(tmp_path / "elsewhere", tmp_path / "nothing"), here.environment)
+
+    process = here.held(name, started, "--address", cluster.dashboard, "--workers", 2, phase="search")
+    kill(process)  # who follows it; the study goes on
+    here.wait_for(name, lambda folder: reported_runs(folder) == len(folder.numbers()), None)
+    before = stored(elsewhere, but="progress.json")
+    assert {row["study"]: row["state"] for row in elsewhere("list", "--json").json}[name] == "running"
+    for command in ("show", "report", "logs"):
+        elsewhere(command, name)
+    assert "is still running" in elsewhere("wait", name, "--timeout", 1, code=5).err
+    assert stored(elsewhere, but="progress.json") == before
+    elsewhere("stop", name)
+    here.release()
+    elsewhere("wait", name, code=3)
+
+    elsewhere("resume", name, "--detach")
+    with here.study(name) as folder:
+        here.wait_for(name, lambda _: under_way("confirm")(folder), None)
+    here.hold()
+    here.wait_for(name, lambda _: here.standing(), None)
+    assert "was ended" in elsewhere("stop", name, "--now").out
+    here.release()
+    assert elsewhere("wait", name, code=5).err.splitlines()[-1].endswith(f"go on with: remedy resume {name}")
+
+    elsewhere("resume", name)
+    account = accounted(here, name)
+    assert account.findings[0] == undisturbed.findings[0]
+    assert account.fixes == undisturbed.fixes
+    made = {_key(what): came for what, came in account.records}
+    assert [made[_key(what)] for what, came in undisturbed.records] == [came for _, came in undisturbed.records]
+
+    texts = here.environments()
+    assert len(texts) >= 2
+    assert all("PATH" in text for text in texts)
+    secrets = (postgres.password, "REMEDY_STORAGE", "MLFLOW_TRACKING", "not-for-workers")
+    assert not [text for text in texts for secret in secrets if secret in text]
+
+    elsewhere("delete", name)
+    assert name not in elsewhere("list").out
+    assert name in [run.info.run_name for run in here.in_mlflow(name)], "the record stays"
+
+
+def reported_runs(folder):
+    """How many runs its report knows."""
+    report = folder.report()
+    return report and report["runs"]["total"]
+
+
+def _key(what):
+    return str((what["params"], what["seed"]))
