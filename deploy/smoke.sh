@@ -21,7 +21,8 @@ finish() {
     trap - EXIT
     if [ "$code" -ne 0 ]; then
         for log in "$here"/*.log; do
-            [ -s "$log" ] && { echo "--- ${log##*/}"; tail -n 25 "$log"; }
+            # Not `&&`: where the last one is empty, `set -e` would end the cleaning up right here.
+            if [ -s "$log" ]; then echo "--- ${log##*/}"; tail -n 25 "$log"; fi
         done
     fi >&2
     # In the reverse order of their start; PostgreSQL last, and by SIGINT, which does not wait for its clients.
