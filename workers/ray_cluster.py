@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,12 @@ def _on_this_machine_alone() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
-def room(share: Mapping[str, float]) -> int:
-    """Return how many runs with such a share (CPU, GPU, resources of other names) the cluster has room for now."""
-    return sum(_fits(node["Resources"], share) for node in alive())
+def room(share: Mapping[str, float], without: Collection[str] = ()) -> int:
+    """Return how many runs with such a share (CPU, GPU, resources of other names) fit on the nodes that are alive.
+
+    Nodes whose ids are in `without` are left out.
+    """
+    return sum(_fits(node["Resources"], share) for node in alive() if node["NodeID"] not in without)
 
 
 def _fits(has: Mapping[str, float], share: Mapping[str, float]) -> int:

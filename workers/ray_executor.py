@@ -28,7 +28,8 @@ from remedy.workers.run import stream
 from remedy.workers.under_way import START_SECONDS, UnderWay
 
 _STARTS = 3
-_LOST_ON_A_NODE = 3
+_LOST_ON_A_NODE = 2
+"""As often as a lost run is tried again: so its last attempt is made on another node."""
 _TAINTED = ("CUDA error", "out of memory", "CUDNN_STATUS", "can't allocate memory")
 
 
@@ -111,8 +112,8 @@ class RayExecutor:
         if address:
             ray_cluster.join(address)
         atexit.register(self.close)
-        share = {"CPU": 1.0, **({"GPU": gpus_per_run} if gpus_per_run else {}), **(resources or {})}
-        self.capacity = self._room(workers, share, elastic=bool(address))
+        self._share = {"CPU": 1.0, **({"GPU": gpus_per_run} if gpus_per_run else {}), **(resources or {})}
+        self.capacity = self._room(workers, self._share, elastic=bool(address))
         self._worker: Any = ray.remote(_Worker)
         self._options: dict[str, Any] = {
             "num_cpus": 1,
@@ -248,15 +249,13 @@ class RayExecutor:
         self._spawn()
 
     def _judge(self, actor: Any, result: RunResult) -> None:
-        """Keep runs off a node on which they are lost one after the other, as long as there is another."""
+        """Keep runs off a node on which they are lost one after the other, as long as one fits on another."""
         node = self._nodes.get(actor, "")
         if result.outcome is not Outcome.LOST or result.starved:
             self._lost[node] = 0
             return
         self._lost[node] += 1
-        others = [
-            n for n in ray_cluster.alive() if n["NodeID"] not in (node, *self._shunned) and n["Resources"].get("CPU")
-        ]
+        others = ray_cluster.room(self._share, without=(node, *self._shunned))
         if node and self._lost[node] >= _LOST_ON_A_NODE and others and node not in self._shunned:
             self._shunned.append(node)
             for idle in [idle for idle in self._idle if self._nodes.get(idle) == node]:
