@@ -14,6 +14,7 @@ import yaml
 from remedy.search.evidence import LEAST_RUNS, MOST_RUNS
 from remedy.search.spec import SEED_LIMIT
 from remedy.spaces.error import InputError
+from remedy.spaces.fix import read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _A_NAME = "text of letters, digits, dots, dashes and underscores, at most 40"
@@ -164,10 +165,10 @@ def read_sweep(path: Path) -> Sweep:
 
 def _loaded(path: Path, where: str) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{where} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         raise InputError(f"{where} is no YAML" + (f" (line {line + 1})" if line is not None else "")) from None
 

@@ -21,6 +21,7 @@ from remedy.search.home import Home
 from remedy.search.nightly.sweep import Sweep
 from remedy.search.parcel import pack, unpack
 from remedy.spaces.error import InfrastructureError, InputError
+from remedy.spaces.fix import read_yaml
 from remedy.spaces.printable import printable
 from remedy.workers.ray_jobs import OVER, Jobs
 
@@ -119,7 +120,7 @@ def _root(sweep: Sweep) -> Path:
 def _relative(sweep: Sweep, root: Path, place: Path) -> None:
     """Let the sweep file that is sent name the trainings that are sent with it."""
     file = place / os.path.relpath(sweep.path, root)
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content = read_yaml(file.read_text(encoding="utf-8"))
     for raw in content["trainings"]:
         path, colon, function = raw["target"].partition(":")
         if Path(path).is_absolute() and (place / os.path.relpath(path, root)).is_file():
