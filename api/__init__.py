@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from remedy.spaces.slot import Slot
     from remedy.spaces.symptom import Symptom
     from remedy.spaces.training import Training
+    from remedy.workers.door import prepare, report
 
 _HOMES = {
     "Change": "remedy.spaces.remedy",
@@ -39,7 +40,9 @@ _HOMES = {
     "Training": "remedy.spaces.training",
     "assemble": "remedy.spaces.assembly",
     "load_fix": "remedy.spaces.fix",
+    "prepare": "remedy.workers.door",
     "remedy": "remedy.spaces.remedy",
+    "report": "remedy.workers.door",
 }
 
 __all__ = [
@@ -60,7 +63,9 @@ __all__ = [
     "Training",
     "assemble",
     "load_fix",
+    "prepare",
     "remedy",
+    "report",
 ]
 
 

@@ -28,8 +28,9 @@ _OF_A_PATH = {
 
 _ABOUT = "Find out which fix makes a broken neural-network training converge, and prove it on fresh seeds."
 _TARGET = (
-    "file.py:function or package.module:function that returns a remedy.Training (function: training by default), or a "
-    "study file (YAML) with the key target and any of these options"
+    "file.py:function or package.module:function that returns a remedy.Training (function: training by default); a "
+    "script with a loop of its own that calls remedy.prepare and remedy.report, its arguments after --; or a study "
+    "file (YAML) with the key target and any of these options"
 )
 _EXITS = """exit codes:
   0    at least one fix was confirmed (other commands: the work was done)
@@ -159,7 +160,11 @@ def _viewing(commands: Any) -> None:
 
 
 def _goal_and_seed(own: argparse.ArgumentParser) -> None:
-    own.add_argument("--goal", help="metric that counts as converged, in place of the training's: 0.9, 'loss<=0.1'")
+    own.add_argument(
+        "--goal",
+        help="metric that counts as converged, in place of the training's: 0.9, 'loss<=0.1'; needed for a script, of "
+        "what it gives to remedy.report: 'accuracy>=0.9'",
+    )
     own.add_argument("--seed", type=int, metavar="N", help="the one seed; all others derive from it (default: 0)")
     own.add_argument("--run-timeout", type=float, metavar="SECONDS", help="most seconds of one run")
 
@@ -206,7 +211,7 @@ def _worker_options(own: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. Errors the user can cause are one sentence on standard error."""
-    asked = parser().parse_args(argv)
+    asked = _asked(list(sys.argv[1:] if argv is None else argv))
     if asked.version:
         from importlib.metadata import version
 
@@ -216,6 +221,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().print_help()
         return EXIT_BAD_INPUT
     return _guarded(asked)
+
+
+def _asked(argv: list[str]) -> argparse.Namespace:
+    """Read the command line; what follows `--` is for the script that is named before it."""
+    own, dashes, rest = argv, "", []
+    if "--" in argv:
+        place = argv.index("--")
+        own, dashes, rest = argv[:place], "--", argv[place + 1 :]
+    asked = parser().parse_args(own)
+    if dashes and not hasattr(asked, "target"):
+        parser().error(f"{asked.command or 'remedy'} takes no arguments after --; they are for a script")
+    if hasattr(asked, "target"):
+        asked.args = rest if dashes else None
+    return asked
 
 
 def _guarded(asked: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remedy.page import Page, number, preflight_lines, share
+from remedy.search.paste import apply_line
 
 
 def _goal(goal: Mapping[str, Any]) -> str:
@@ -146,7 +147,8 @@ def _next(page: Page, report: Mapping[str, Any], home: str) -> None:
         if report["fixes"][0]["fix_file"]:
             page.raw(f"fix file: {report['fixes'][0]['fix_file']}")
         page.raw(f"next:     remedy export {study}{home}      write it as ./fix.yaml")
-        page.raw('          remedy.load_fix("fix.yaml").apply(training())      in your own code')
+        where = "apply it" if report.get("script") else "in your own code"
+        page.raw(f"          {apply_line(report, 'fix.yaml')}      {where}")
     elif report["exit_code"] == 3:
         page.raw(f"next:     remedy resume {study}{home} --runs N --budget N      go on with larger totals")
     else:

@@ -27,7 +27,7 @@ def _ending(page: Page, told: Mapping[str, Any]) -> None:
         page.raw(f"  traceback in {told['log']}")
 
 
-def check_text(told: Mapping[str, Any], result: RunResult) -> str:
+def check_text(told: Mapping[str, Any], result: RunResult, submit: str) -> str:
     """Return what `remedy check` says."""
     page = Page()
     page.raw(f"training {told['training']}")
@@ -44,12 +44,7 @@ def check_text(told: Mapping[str, Any], result: RunResult) -> str:
     page.line()
     curves(page, result)
     page.line()
-    path = told["training"]
-    page.raw(
-        f"next: remedy submit {path}"
-        if told["outcome"] != "converged"
-        else f"next: remedy submit {path}      is it so on every seed?"
-    )
+    page.raw(f"next: {submit}" + ("      is it so on every seed?" if told["outcome"] == "converged" else ""))
     return str(page)
 
 
@@ -63,7 +58,7 @@ def run_text(told: Mapping[str, Any], result: RunResult) -> str:
     return str(page)
 
 
-def plan_text(told: Mapping[str, Any], target: str) -> str:
+def plan_text(told: Mapping[str, Any], submit: str) -> str:
     """Return what `remedy plan` says."""
     page = Page()
     page.raw(f"training {told['training']}")
@@ -72,13 +67,15 @@ def plan_text(told: Mapping[str, Any], target: str) -> str:
     page.table(
         ("slot", "remedies that may fill it"), [(slot, ", ".join(names)) for slot, names in told["slots"].items()]
     )
-    if told["closed"]:
-        page.line(f"closed, since data() gives DataLoaders: {', '.join(told['closed'])}")
+    for slot, why in told["closed_because"].items():
+        page.line(f"closed: {slot}, since {why}")
+    if told["closed"] and not told["closed_because"]:
+        page.line(f"closed, since data() gives a DataLoader with a batch sampler: {', '.join(told['closed'])}")
     page.line(f"tried first: {', '.join(told['order'][:6])}; what the baseline shows can change this order")
     page.line(
         f"at most {told['most_runs']} runs: {told['baseline_runs']} of the baseline, then single remedies, then "
         f"combinations; a fix takes {told['confirming_runs_per_fix']} runs to confirm and show minimal; "
         f"at most about {told['most_seconds']:.0f} s of training, less what early stopping saves"
     )
-    page.raw(f"next: remedy submit {target}")
+    page.raw(f"next: {submit}")
     return str(page)

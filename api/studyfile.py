@@ -19,6 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "fixes": 3,
     "only": [],
     "without": [],
+    "args": [],
 }
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "goal": (str, int, float),
@@ -37,6 +38,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "gpus": (int, float),
     "address": str,
     "resource": list,
+    "args": list,
 }
 
 
@@ -81,11 +83,14 @@ def _read(path: Path) -> dict[str, Any]:
         if name not in _TYPES:
             msg = f"study file {str(path)!r}: key {key!r} is unknown; it may be target, {', '.join(_TYPES)}"
             raise InputError(msg)
-        names = not isinstance(value, list) or all(isinstance(one, str) for one in value)
+        kinds = (str, int, float) if name == "args" else str
+        names = not isinstance(value, list) or all(isinstance(one, kinds) for one in value)
         if not isinstance(value, _TYPES[name]) or isinstance(value, bool) or not names:
             msg = f"study file {str(path)!r}: {key} is {value!r}; it may be {_kinds(_TYPES[name])}"
             raise InputError(msg)
     found = {str(key).replace("-", "_"): value for key, value in content.items()}
+    if "args" in found:
+        found["args"] = [str(one) for one in found["args"]]
     file, colon, function = found["target"].partition(":")
     if file.endswith(".py") and not Path(file).is_absolute():
         # Named from where the study file lies, so that the pair can be moved and submitted from anywhere.

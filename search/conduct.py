@@ -98,7 +98,10 @@ class Study:
                 "training": self.spec.source.name,
                 "goal": found["goal"],
                 "data_seed": self.spec.data_seed,
+                "steps": self.spec.steps,
             }
+            if self.spec.source.script is not None:
+                evidence["script"] = self.spec.source.script.kept()
             text = fix_text(candidate.combination.params, {**evidence, **{k: fix[k] for k in keys}})
             self.folder.save_fix(place, text)
         self.folder.save_report(found)

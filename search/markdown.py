@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from remedy.search.paste import apply_line, run_line
 from remedy.spaces.combination import Combination
 from remedy.spaces.printable import printable
 from remedy.workers.result import RunResult
@@ -198,18 +199,19 @@ def _saved(report: Mapping[str, Any]) -> str:
 def _apply(report: Mapping[str, Any]) -> str:
     if not any(fix.get("confirmed") for fix in report.get("fixes") or ()):
         return ""
-    study, target = (shlex.quote(" ".join(str(report.get(key, "")).split())) for key in ("study", "training"))
+    study = shlex.quote(" ".join(str(report.get("study", "")).split()))
+    script, applied = report.get("script"), apply_line(report, "fix.yaml")
     # Indented, not fenced: nothing in a name can end the block.
     return "\n".join(
         [
             "### How to apply it",
             "",
             f"    remedy export {study} --out fix.yaml",
-            f"    remedy run {target} --fix fix.yaml --seed 7",
+            f"    {run_line(report, 'fix.yaml', 7)}",
             "",
-            "In your own code:",
+            "Without us around it:" if script else "In your own code:",
             "",
-            '    fixed = remedy.load_fix("fix.yaml").apply(training())',
+            f"    {applied}" if script else f"    fixed = {applied}",
         ]
     )
 

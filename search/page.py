@@ -13,6 +13,7 @@ from remedy.search.figures import Made
 from remedy.search.home import StudyFolder
 from remedy.search.links import redact
 from remedy.search.markup import STYLE, Html, count, duration, join, number, percent, safe, table, tag, wide
+from remedy.search.paste import apply_line, run_line
 from remedy.search.plot import curves, forest, timeline
 from remedy.spaces.outcome import Outcome
 from remedy.spaces.symptom import Symptom
@@ -176,13 +177,17 @@ def _details(fix: Mapping[str, Any], runs: Sequence[Made]) -> Html:
 def _apply(report: Mapping[str, Any]) -> Html:
     if not figures.best(report):
         return Html()
-    study, target = (shlex.quote(" ".join(str(report.get(key, "")).split())) for key in ("study", "training"))
+    study = shlex.quote(" ".join(str(report.get("study", "")).split()))
+    run = tag("pre", f"remedy export {study} --out fix.yaml", Html("\n"), run_line(report, "fix.yaml", 7))
+    if report.get("script"):
+        said = tag("p", "Without us around it:"), tag("pre", apply_line(report, "fix.yaml"))
+        return tag("section", tag("h2", "How to apply it"), run, *said)
     return tag(
         "section",
         tag("h2", "How to apply it"),
-        tag("pre", f"remedy export {study} --out fix.yaml", Html("\n"), f"remedy run {target} --fix fix.yaml --seed 7"),
+        run,
         tag("p", "In your own code:"),
-        tag("pre", 'fixed = remedy.load_fix("fix.yaml").apply(training())'),
+        tag("pre", f"fixed = {apply_line(report, 'fix.yaml')}"),
         tag("p", "For a training loop of your own, the model, loss and optimizer with the fix in them:"),
         tag("pre", "parts = remedy.assemble(fixed, seed=7)"),
     )

@@ -45,6 +45,7 @@ class Spec:
         space: slot -> remedies -> distributions, as `Space.describe` says it.
         code: the hash of each file of the user's that the training imports, by its path.
         commit: the git commit of the training's folder, with `+` where it has changes; `none` outside of git.
+        preflight_steps: optimizer steps that were trained before the study began, to learn a script's full length.
     """
 
     study: str
@@ -69,6 +70,7 @@ class Spec:
     space: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
     commit: str = "none"
+    preflight_steps: int = 0
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be; the message names the option.
@@ -121,4 +123,4 @@ class Spec:
     def from_json(cls, data: Mapping[str, Any]) -> Spec:
         """Read what `to_json` wrote."""
         raw: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-        return cls(**{**raw, "source": Source(**data["source"])})
+        return cls(**{**raw, "source": Source.from_json(data["source"])})

@@ -82,7 +82,6 @@ class Epochs:
         self._generator = torch.Generator()
         if isinstance(train, DataLoader):
             self.loader: DataLoader[Any] = train
-            train.generator = train.generator or self._generator
             own: Any = train.sampler
         else:
             own = sampler if sampler is not None else RandomSampler(train, generator=self._generator)
@@ -103,10 +102,14 @@ class Epochs:
         """Yield (epoch, its batches) without end."""
         epoch = first
         while True:
-            for generator in {id(g): g for g in (self._generator, self._sampler_generator)}.values():
-                generator.manual_seed(derive(self._seed, "batches", epoch))
+            self.begin(epoch)
             yield epoch, self.loader
             epoch += 1
+
+    def begin(self, epoch: int) -> None:
+        """Seed the generators for the batches of an epoch, which are read next."""
+        for generator in {id(g): g for g in (self._generator, self._sampler_generator)}.values():
+            generator.manual_seed(derive(self._seed, "batches", epoch))
 
 
 def batches_in(train: Any, batch_size: int | None, sampler: Any, model: nn.Module) -> int:

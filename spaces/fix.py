@@ -65,7 +65,8 @@ def fix_text(params: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     """Return what a fix file holds."""
     content = {"schema": SCHEMA, "remedies": dict(params), "evidence": dict(evidence)}
     text = yaml.dump(content, Dumper=_Writer, sort_keys=False)
-    return "# Found by remedy. Apply it: remedy.load_fix(path).apply(training)\n" + text
+    how = "remedy.load_fix(path).apply(training), or REMEDY_FIX=path python script.py"
+    return f"# Found by remedy. Apply it: {how}\n{text}"
 
 
 def load_fix(path: str | Path, remedies: Iterable[Remedy] = ()) -> Fix:

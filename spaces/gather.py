@@ -18,6 +18,16 @@ from remedy.spaces.training import Training
 PROBE = 256
 _LABELS_READ = 2_000
 KNOBS = ("width", "depth")
+WRAPPERS = frozenset(
+    {
+        "DistributedDataParallel",
+        "FullyShardedDataParallel",
+        "DataParallel",
+        "OptimizedModule",
+        "ScriptModule",
+        "RecursiveScriptModule",
+    }
+)
 Collate = Callable[[list[Any]], Any] | None
 
 
@@ -179,14 +189,7 @@ def build_model(training: Training, knobs: dict[str, Any]) -> nn.Module:
         msg = f"model() returned {type(model).__name__}; it may return a torch.nn.Module"
         raise InputError(msg)
     wrapped = type(model).__name__
-    if wrapped in {
-        "DistributedDataParallel",
-        "FullyShardedDataParallel",
-        "DataParallel",
-        "OptimizedModule",
-        "ScriptModule",
-        "RecursiveScriptModule",
-    }:
+    if wrapped in WRAPPERS:
         msg = f"model() returned a {wrapped}; it may return the plain module, which remedy can change"
         raise InputError(msg)
     return model

@@ -61,11 +61,15 @@ class Logits:
     found: str
 
 
+class UnknownLogitsError(RuntimeError):
+    """A loss was given something else than the model's own outputs, so that their logits are not known."""
+
+
 def remembered(outputs: torch.Tensor) -> torch.Tensor:
     """Return the logits that this very tensor was computed from.
 
     Raises:
-        RuntimeError: it is no output of the model, but something made from one.
+        UnknownLogitsError: it is no output of the model, but something made from one.
     """
     logits = getattr(outputs, _MARK, None)
     if logits is None:
@@ -73,7 +77,7 @@ def remembered(outputs: torch.Tensor) -> torch.Tensor:
             f"the loss was given a tensor of shape {tuple(outputs.shape)} that is not what the model returned: "
             "its logits are known only for the model's own, unchanged outputs"
         )
-        raise RuntimeError(msg)
+        raise UnknownLogitsError(msg)
     return logits  # type: ignore[no-any-return]
 
 

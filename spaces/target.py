@@ -7,17 +7,20 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import shlex
 import sys
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from remedy.spaces.error import InputError, UserCodeError, raised
 from remedy.spaces.process import Globals
 from remedy.spaces.remedy import Remedy
+from remedy.spaces.script import Script
 from remedy.spaces.training import Training
 
 DEFAULT = "training"
@@ -33,29 +36,52 @@ class Source:
     function: str
     sha256: str
     module: str = ""
+    script: Script | None = None
+    """What is known of a script (door B); its `function` is empty."""
 
     @property
     def name(self) -> str:
-        """`file.py:function` or `package.module:function`, for people."""
-        return f"{self.module or self.path}:{self.function}"
+        """`file.py:function`, `package.module:function`, or a script with its arguments, for people."""
+        place = self.module or self.path
+        if self.script is None:
+            return f"{place}:{self.function}"
+        return shlex.join([place, "--", *self.script.args]) if self.script.args else place
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Source:
+        """Read what `dataclasses.asdict` made of it."""
+        script = data.get("script")
+        return cls(**{**data, "script": None if script is None else Script.from_json(script)})
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A training with the remedies its file declares."""
+    """A training with the remedies its file declares; `training` is None for a script."""
 
     source: Source
-    training: Training
+    training: Training | None
     remedies: tuple[Remedy, ...]
     code: Mapping[str, str] = field(default_factory=dict)
     """The hash of each file of the user's folder that is imported, by its path below the folder."""
 
+    @property
+    def builders(self) -> Training:
+        """The training of a function (door A).
 
-def find(target: str) -> Source:
-    """Read a TARGET without running any of its code.
+        Raises:
+            InputError: it is a script.
+        """
+        if self.training is None:
+            msg = f"{self.source.name} is a script; it may be a function that returns a remedy.Training"
+            raise InputError(msg)
+        return self.training
+
+
+def find(target: str, args: Sequence[str] = ()) -> Source:
+    """Read a TARGET without running any of its code. `args` are for a script.
 
     Raises:
-        InputError: no such file or function, or a file that does not parse.
+        InputError: no such file or function, a file that does not parse, or arguments for something else.
     """
     place, colon, function = target.rpartition(":")
     if not colon or "/" in function or "\\" in function or function.endswith(".py"):
@@ -72,7 +98,27 @@ def find(target: str) -> Source:
         offered = ", ".join(sorted(name for name in names if not name.startswith("_"))) or "nothing"
         msg = f"{place} defines no function {function!r} at its top level; it defines {offered}"
         raise InputError(msg)
-    return Source(str(path.resolve()), function, hashlib.sha256(content).hexdigest(), module)
+    script = Script(tuple(args), str(Path.cwd())) if not function else None
+    if args and script is None:
+        msg = f"arguments after -- are for a script, and {place}:{function} is a function; it is called without any"
+        raise InputError(msg)
+    return Source(str(path.resolve()), function, hashlib.sha256(content).hexdigest(), module, script)
+
+
+def found_again(source: Source) -> Source:
+    """Read what a study was submitted with as it is now, with what was learned of a script.
+
+    Raises:
+        InputError: as `find`.
+    """
+    place = source.module or source.path
+    if source.script is None:
+        return find(f"{place}:{source.function}")
+    now = find(place, source.script.args)
+    if now.script is None:
+        msg = f"{place} is no script any more: it defines training()"
+        raise InputError(msg)
+    return replace(now, script=source.script)
 
 
 def _locate(place: str) -> tuple[Path, str]:
@@ -120,15 +166,21 @@ def _top_level(path: Path, content: bytes) -> tuple[set[str], bool]:
             names |= {t.id for t in node.targets if isinstance(t, ast.Name)}
         elif isinstance(node, ast.ImportFrom | ast.Import):
             names |= {alias.asname or alias.name for alias in node.names}
-    prepare = any(
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr == "prepare"
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "remedy"
-        for node in ast.walk(tree)
-    )
+    prepare = any(isinstance(node, ast.Call) and _is_prepare(node.func, tree) for node in ast.walk(tree))
     return names, prepare
+
+
+def _is_prepare(called: ast.expr, tree: ast.Module) -> bool:
+    """Whether this is `remedy.prepare`, under whatever names it was imported."""
+    known = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module == "remedy")
+        for alias in node.names
+        if alias.name == ("remedy" if isinstance(node, ast.Import) else "prepare")
+    }
+    whose = called.value if isinstance(called, ast.Attribute) and called.attr == "prepare" else called
+    return isinstance(whose, ast.Name) and whose.id in known
 
 
 def _default(path: Path, names: set[str], *, calls_prepare: bool) -> str:
@@ -138,20 +190,20 @@ def _default(path: Path, names: set[str], *, calls_prepare: bool) -> str:
     if DEFAULT in names:
         return DEFAULT
     if calls_prepare:
-        may_be = "this version takes only a function that returns remedy.Training"
-        msg = f"{path} is a script that calls remedy.prepare; {may_be}"
-        raise InputError(msg)
+        return ""
     msg = f"{path} neither defines training() nor calls remedy.prepare; say which function: {path}:FUNCTION"
     raise InputError(msg)
 
 
 def load(source: Source) -> Loaded:
-    """Import the file and call the function.
+    """Import the file and call the function. A script is not run.
 
     Raises:
         UserCodeError: the user's code raised; the traceback is kept.
         InputError: the function returned something else.
     """
+    if source.script is not None:
+        return Loaded(source, None, ())
     try:
         module = _import(source)
         # What the file sets when it is imported holds for every run, not for the first in a process alone.
@@ -168,10 +220,11 @@ def load(source: Source) -> Loaded:
         msg = f"{source.name} returned {made!r:.80}; it may return a remedy.Training"
         raise InputError(msg)
     own = {id(value): value for value in vars(module).values() if isinstance(value, Remedy)}
-    return Loaded(source, made, tuple(own.values()), _code(source))
+    return Loaded(source, made, tuple(own.values()), code_of(source))
 
 
-def _code(source: Source) -> dict[str, str]:
+def code_of(source: Source) -> dict[str, str]:
+    """Return the hash of each file of the user's folder that this process has imported, by its path below it."""
     folder = (Path.cwd() if source.module else Path(source.path).parent).resolve()
     found = {Path(source.path).resolve(): source.sha256}
     for module in list(sys.modules.values()):
@@ -186,6 +239,13 @@ def _code(source: Source) -> dict[str, str]:
     return {str(below[path]): sha for path, sha in sorted(found.items())}
 
 
+def code_now(source: Source, before: Mapping[str, str]) -> dict[str, str]:
+    """Return the hashes of the files that a script was made of, as they are now; those that are gone are left out."""
+    folder = (Path.cwd() if source.module else Path(source.path).parent).resolve()
+    files = {name: folder / name for name in before}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items() if path.is_file()}
+
+
 def _ours(module: ModuleType) -> bool:
     return str(getattr(module, "__name__", "")).partition(".")[0] == __name__.partition(".")[0]
 
@@ -198,11 +258,7 @@ def _import(source: Source) -> ModuleType:
     name = _private(source)
     if name in sys.modules:
         return sys.modules[name]
-    path = Path(source.path).resolve()  # on a cluster it is named from the folder that was sent
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != source.sha256:
-        msg = f"{path} has changed since the study began; put it back, or submit it as a new study"
-        raise InputError(msg)
+    path = unchanged(source)
     _add_folder(Path.cwd() if source.module else path.parent)
     if source.module:
         return importlib.import_module(source.module)
@@ -217,6 +273,19 @@ def _import(source: Source) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def unchanged(source: Source) -> Path:
+    """Return the user's file.
+
+    Raises:
+        InputError: it is not what the study was submitted with.
+    """
+    path = Path(source.path).resolve()  # on a cluster it is named from the folder that was sent
+    if hashlib.sha256(path.read_bytes()).hexdigest() != source.sha256:
+        msg = f"{path} has changed since the study began; put it back, or submit it as a new study"
+        raise InputError(msg)
+    return path
 
 
 def _add_folder(folder: Path) -> None:

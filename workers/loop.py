@@ -23,7 +23,7 @@ from remedy.workers.probe import Probe, describe
 VALIDATIONS = 20
 _SAMPLES = 100
 _LONGEST = 50
-_KEPT = 4096
+KEPT = 4096
 
 
 def interval(steps: int) -> int:
@@ -105,7 +105,8 @@ class _Live:
         if sampled is None or seen is None:
             return None
         pending, self.pending = self.pending, []
-        return _look(parts, self.probe, sampled, pending, (outputs, targets), seen)
+        shown = describe(outputs, targets, parts.facts.kind, parts.original.scale, parts.original.ignored)
+        return look(parts, self.probe, sampled, pending, shown, seen)
 
     def validated(self, observation: Observation) -> Observation:
         """Run the validation and add what it shows."""
@@ -140,14 +141,15 @@ def check_loss(loss: Any) -> None:
         raise InputError(msg)
 
 
-def _look(
+def look(
     parts: Parts,
     probe: Probe,
     step: int,
     pending: list[torch.Tensor],
-    batch: tuple[torch.Tensor, torch.Tensor],
+    batch: Outputs | None,
     seen: tuple[float, list[tuple[float, float]]],
 ) -> Observation:
+    """Return what is seen of a step that was made; `pending` are the losses since the last look."""
     losses = torch.stack([loss.reshape(()).float() for loss in pending]).tolist()
     finite = [value for value in losses if math.isfinite(value)]
     layers, finite_parameters = probe.layers(seen[1])
@@ -157,7 +159,7 @@ def _look(
         step=step,
         loss=shown,
         mean_loss=sum(finite) / len(finite) if finite else math.nan,
-        batch=describe(*batch, parts.facts.kind, parts.original.scale, parts.original.ignored),
+        batch=batch,
         gradient_norm=seen[0],
         layers=layers,
         finite_parameters=finite_parameters,
@@ -181,7 +183,7 @@ def validate(training: Training, parts: Parts, probe: Probe) -> tuple[float, Out
             total.add(outputs, targets)
             same = not kept or (outputs.shape[1:], targets.shape[1:]) == (kept[0][0].shape[1:], kept[0][1].shape[1:])
             # Sequences of another length cannot lie in one tensor; the metric has seen them all the same.
-            if same and len(kept) * len(targets) < _KEPT:
+            if same and len(kept) * len(targets) < KEPT:
                 kept.append((outputs, targets))
     parts.model.train()
     outputs, targets = torch.cat([o for o, _ in kept]), torch.cat([t for _, t in kept])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from remedy.spaces.distribution import Scalar
 from remedy.spaces.target import Source
@@ -40,6 +41,11 @@ class WorkOrder:
     log: str = ""
     checkpoint: str = ""
     returns_log: bool = False
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> WorkOrder:
+        """Read what `dataclasses.asdict` made of it."""
+        return cls(**{**data, "source": Source.from_json(data["source"]), "phase": Phase(data["phase"])})
 
     @property
     def may_succeed_early(self) -> bool:

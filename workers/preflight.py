@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,15 @@ class Preflight:
     classes: int
     closed: tuple[str, ...]
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Preflight:
+        """Read what `dataclasses.asdict` made of it, numbers that are not finite being texts."""
+        said = data["setting"]
+        numbers = {name: float(said[name]) for name in ("prior", "entropy", "chance", "goal")}
+        findings = tuple(Finding(**{**found, "suggests": tuple(found["suggests"])}) for found in data["findings"])
+        setting = Setting(**{**said, **numbers, "kind": TargetKind(said["kind"])})
+        return cls(**{**data, "findings": findings, "setting": setting, "closed": tuple(data["closed"])})
+
     @property
     def suggested(self) -> tuple[str, ...]:
         """Names of suggested remedies, errors first."""
@@ -73,6 +82,15 @@ def preflight(loaded: Loaded, training: Training, seed: int, data_seed: int) -> 
         raise
     except Exception as error:  # noqa: BLE001  (the user's builders may raise anything)
         raise _explained(name, training, error) from None
+    return examined(name, training, parts)
+
+
+def examined(name: str, training: Training, parts: Parts) -> Preflight:
+    """Push one batch through the untouched parts of a training, and say what is wrong.
+
+    Raises:
+        InputError: as `preflight`.
+    """
     try:
         loss, outputs = _first_batch(parts)
         _check_targets(parts, outputs)
@@ -85,10 +103,7 @@ def preflight(loaded: Loaded, training: Training, seed: int, data_seed: int) -> 
     if held == 1:
         msg = f"{name}: the validation set holds one class only; it may hold two or more"
         raise InputError(msg)
-    if not math.isnan(setting.chance) and meets(setting.chance, setting.goal, setting.mode):
-        reached = f"the trivial predictor reaches {setting.chance:.3g}"
-        msg = f"goal {setting.goal:g} is met by guessing: {reached}; ask for more"
-        raise InputError(msg)
+    refuse_guessing(setting)
     findings = _found(
         lambda: _inputs(parts),
         lambda: _balance(parts),
@@ -106,6 +121,18 @@ def preflight(loaded: Loaded, training: Training, seed: int, data_seed: int) -> 
         parts.facts.classes,
         ("sampling", "batch_size") if parts.value(Slot.BATCH_SIZE) is None else (),
     )
+
+
+def refuse_guessing(setting: Setting) -> None:
+    """Refuse a goal that the trivial predictor meets.
+
+    Raises:
+        InputError: as said.
+    """
+    if not math.isnan(setting.chance) and meets(setting.chance, setting.goal, setting.mode):
+        reached = f"the trivial predictor reaches {setting.chance:.3g}"
+        msg = f"goal {setting.goal:g} is met by guessing: {reached}; ask for more"
+        raise InputError(msg)
 
 
 def _found(*checks: Callable[[], list[Finding]]) -> list[Finding]:

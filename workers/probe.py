@@ -120,6 +120,15 @@ class Probe:
     def activations(self, into: list[Activation]) -> Iterator[None]:
         """Watch ReLU-like activations during a validation pass; fills `into` with the dead share of each."""
         ever: dict[str, torch.Tensor] = {}
+        try:
+            with self.watching(ever):
+                yield
+        finally:
+            into += dead_shares(ever)
+
+    @contextmanager
+    def watching(self, ever: dict[str, torch.Tensor]) -> Iterator[None]:
+        """Note in `ever` which units of ReLU-like activations are not zero at some sample."""
 
         def note(name: str, output: Any) -> None:
             if isinstance(output, torch.Tensor) and output.dim() > 1:
@@ -141,7 +150,11 @@ class Probe:
         finally:
             for handle in handles:
                 handle.remove()
-            into += [Activation(name, 1 - float(active.float().mean())) for name, active in ever.items()]
+
+
+def dead_shares(ever: dict[str, torch.Tensor]) -> list[Activation]:
+    """Return the share of units of each activation that were zero at every sample."""
+    return [Activation(name, 1 - float(active.float().mean())) for name, active in ever.items()]
 
 
 class _Calls(TorchFunctionMode):

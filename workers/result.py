@@ -70,7 +70,7 @@ class RunResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-able data; numbers that are not finite become the texts "nan", "inf", "-inf"."""
-        return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
+        return plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunResult:
@@ -115,11 +115,12 @@ def _number(value: Any) -> Any:
     return float(value) if value in ("nan", "inf", "-inf") else value
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return JSON-able data; numbers that are not finite become texts."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return str(value) if isinstance(value, Symptom | Outcome | Slot) else value

@@ -6,7 +6,6 @@ import dataclasses
 import io
 import os
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from remedy.spaces.assembly import outputs_of
 from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.chance import chance, entropy
 from remedy.spaces.combination import Combination
-from remedy.spaces.error import InputError, TimeLimit, UserCodeError, sentence
+from remedy.spaces.error import InputError, TimeLimit
 from remedy.spaces.objective import TargetKind
 from remedy.spaces.outcome import Outcome
 from remedy.spaces.parts import Parts
@@ -26,18 +25,20 @@ from remedy.spaces.remedy import Inapplicable, Remedy
 from remedy.spaces.space import Space
 from remedy.spaces.target import Loaded, load
 from remedy.spaces.training import Training
+from remedy.workers.apart import run_apart
 from remedy.workers.checkpoint import Checkpoint
 from remedy.workers.detectors.catalogue import detectors
+from remedy.workers.ending import broken, ended, stopped
 from remedy.workers.loop import interval, train
 from remedy.workers.observation import Observation, Setting
 from remedy.workers.order import WorkOrder
-from remedy.workers.result import OUT_OF_MEMORY, RunResult
+from remedy.workers.result import RunResult
 from remedy.workers.watch import Watch
 
 Limit = Callable[[float | None], AbstractContextManager[None]]
 Step = tuple[int, float | None]
-_PROGRESS_SECONDS = 0.5
-_FIRST_LOSSES = 8
+PROGRESS_SECONDS = 0.5
+FIRST_LOSSES = 8
 _LOG_CHARACTERS = 100_000
 
 
@@ -78,10 +79,12 @@ def stream(
     """Train one run; yield (steps done, validation metric) about twice a second, and last the result.
 
     `look` sees every observation, for recorders; `watched=False` leaves the detectors out, so that a doomed run goes
-    on to its end.
+    on to its end. A script is run in a process of its own, where neither is possible.
     """
     with _log(order) as log:
-        for item in _stream(order, log, cancelled, look, watched=watched):
+        apart = order.source.script is not None
+        items = run_apart(order, log, cancelled) if apart else _stream(order, log, cancelled, look, watched=watched)
+        for item in items:
             if not isinstance(item, RunResult):
                 yield item
                 continue
@@ -118,50 +121,26 @@ def _stream(
             checkpoint = Checkpoint.open(Path(order.checkpoint)) if order.checkpoint else None
             for seen in _observations(training, parts, checkpoint):
                 step = seen.step
-                losses += [seen.loss] if len(losses) < _FIRST_LOSSES else []
+                losses += [seen.loss] if len(losses) < FIRST_LOSSES else []
                 if look is not None:
                     look(seen, setting)
                 if not watch.see(seen):
                     break
                 if cancelled is not None and cancelled():
-                    yield _stopped(order, watch, parts, time.monotonic() - began)
+                    yield stopped(order, watch, parts, time.monotonic() - began)
                     return
-                if time.monotonic() - told > _PROGRESS_SECONDS:
+                if time.monotonic() - told > PROGRESS_SECONDS:
                     told = time.monotonic()
                     yield seen.step, watch.metrics[-1][1] if watch.metrics else None
-            yield _result(order, watch, parts, tuple(losses), time.monotonic() - began)
+            yield ended(order, watch, parts, tuple(losses), time.monotonic() - began)
     except Inapplicable as why:
         yield RunResult(order.number, Outcome.INAPPLICABLE, str(why), seconds=time.monotonic() - began)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (the user's code may raise anything; it fails this run only)
-        seconds = time.monotonic() - began
-        curves = {name: tuple(curve) for name, curve in watch.curves.items()} if watch else {}
-        trace = error.trace if isinstance(error, UserCodeError) else "".join(traceback.format_exception(error))
-        log.write(trace)
-        if _starved(error):
-            reason = f"the run {OUT_OF_MEMORY}: {sentence(error)}"
-            yield RunResult(
-                order.number, Outcome.LOST, reason, steps=step, steps_full=full, seconds=seconds, trace=trace
-            )
-            return
-        reason = str(error) if isinstance(error, InputError) else sentence(error)
-        yield RunResult(
-            order.number,
-            Outcome.FAILED,
-            reason,
-            steps=step,
-            steps_full=full,
-            seconds=seconds,
-            trace=trace,
-            curves=curves,
-        )
+        result = broken(order, error, watch, step, full, time.monotonic() - began)
+        log.write(result.trace)
+        yield result
     finally:
         os.chdir(folder)
-
-
-def _starved(error: BaseException) -> bool:
-    """Whether it is memory that was missing, of the device or of the machine; torch has no one type for it."""
-    said = str(error)
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in said
 
 
 def catalogue_of(loaded: Loaded) -> Mapping[str, Remedy]:
@@ -188,7 +167,7 @@ def prepare(training: Training, order: WorkOrder) -> Training:
 
 def _build(order: WorkOrder) -> tuple[Training, Parts]:
     loaded = load(order.source)
-    training = prepare(loaded.training, order)
+    training = prepare(loaded.builders, order)
     space = Space.of(catalogue_of(loaded).values())
     parts = space.apply(training, Combination.of(order.params), seed=order.seed, data_seed=order.data_seed)
     return training, parts
@@ -250,34 +229,3 @@ def _log(order: WorkOrder) -> io.TextIOBase:
     path = Path(order.log)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("a", buffering=1, encoding="utf-8", errors="replace")  # a killed worker loses no line
-
-
-def _stopped(order: WorkOrder, watch: Watch, parts: Parts, seconds: float) -> RunResult:
-    return dataclasses.replace(
-        _result(order, watch, parts, (), seconds),
-        outcome=Outcome.STOPPED,
-        reason="the search had no more use for this run",
-        saved_by="controller",
-        goal_step=None,
-    )
-
-
-def _result(order: WorkOrder, watch: Watch, parts: Parts, losses: tuple[float, ...], seconds: float) -> RunResult:
-    saved = "collapse" if watch.verdict else "success" if watch.succeeded else ""
-    return RunResult(
-        number=order.number,
-        outcome=watch.outcome,
-        reason=watch.verdict.evidence if watch.verdict else "",
-        metric=watch.metric,
-        steps=watch.step + parts.rehearsed,
-        steps_full=parts.steps + parts.rehearsed,
-        seconds=seconds,
-        verdict=watch.verdict,
-        notes=tuple(watch.notes),
-        receipts=parts.receipts,
-        curves={name: tuple(curve) for name, curve in watch.curves.items()},
-        goal_step=watch.goal_step,
-        first_losses=losses,
-        saved_by=saved if watch.step < parts.steps else "",
-        setting={**dataclasses.asdict(watch.setting), "kind": str(watch.setting.kind)},
-    )

@@ -21,7 +21,7 @@ from remedy.search.home import Home, StudyFolder
 from remedy.search.parcel import PARCEL, pack, unpack
 from remedy.search.spec import Spec
 from remedy.spaces.error import InfrastructureError, InputError
-from remedy.spaces.target import find
+from remedy.spaces.target import found_again
 from remedy.workers.ray_jobs import OVER, Jobs
 from remedy.workers.run import catalogue_of
 
@@ -46,7 +46,9 @@ def send(asked: argparse.Namespace, folder: StudyFolder, spec: Spec, *, again: b
         root = Path.cwd() if spec.source.module else Path(spec.source.path).parent
         parcel = pack(root)
         path = os.path.relpath(spec.source.path, root)
-        spec = dataclasses.replace(spec, source=dataclasses.replace(spec.source, path=path))
+        # A script is run in the folder that was sent, wherever that lies.
+        script = spec.source.script and dataclasses.replace(spec.source.script, cwd="")
+        spec = dataclasses.replace(spec, source=dataclasses.replace(spec.source, path=path, script=script))
         folder.files.write(PARCEL, parcel)
     session = int(before.get("session", 0)) + 1
     job = {
@@ -112,7 +114,7 @@ def conduct(asked: argparse.Namespace) -> int:
     asked.address, asked.workers, asked.gpus = "auto", job.get("workers"), job.get("gpus")
     asked.resource = [f"{name}={amount}" for name, amount in job.get("resources", {}).items()]
     asked.json, asked.home = True, None
-    source = find(f"{spec.source.module or spec.source.path}:{spec.source.function}")
+    source = found_again(spec.source)
     if source.sha256 != spec.source.sha256:
         raise InputError(f"{spec.source.path} is not what study {spec.study!r} was submitted with")
     loaded = imported(spec, folder.log)

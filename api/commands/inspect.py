@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import math
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from remedy.spaces.combination import Combination
 from remedy.spaces.error import InputError, TimeLimit, raised
 from remedy.spaces.fix import load_fix
 from remedy.spaces.outcome import Outcome
+from remedy.spaces.script import Script
 from remedy.workers.executor import time_limit
 from remedy.workers.loop import train
 from remedy.workers.order import Phase, WorkOrder
@@ -35,7 +37,7 @@ _PLAIN_EVERY = 10.0
 def check(asked: argparse.Namespace) -> int:
     """Pre-flight checks and one watched baseline run."""
     log = Home.of(asked.home).path / "logs" / "check.log"
-    found = checked(asked.target, asked.goal, asked.seed, asked.run_timeout, log)
+    found = checked(asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, log)
     result = _watched(asked, found, Combination(), log, data_seed=asked.seed)
     told = {
         **_told(result, found, asked, log),
@@ -46,13 +48,13 @@ def check(asked: argparse.Namespace) -> int:
         "parameters": found.found.parameters,
         "device": found.found.device,
     }
-    sys.stdout.write((json.dumps(told) if asked.json else check_text(told, result)) + "\n")
+    sys.stdout.write((json.dumps(told) if asked.json else check_text(told, result, next_command(asked, found))) + "\n")
     return 0
 
 
 def plan(asked: argparse.Namespace) -> int:
     """What submit would do and cost."""
-    found = checked(asked.target, asked.goal, asked.seed, asked.run_timeout, None)
+    found = checked(asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, None)
     spec = specify(asked, found, "plan", totals(asked))
     space = space_of(found.remedies, spec, spec.closed)
     full = _seconds_per_step(found, asked) * found.found.setting.steps
@@ -64,6 +66,7 @@ def plan(asked: argparse.Namespace) -> int:
         "seconds_per_full_run": round(full, 2),
         "slots": {str(slot): [remedy.name for remedy in mine] for slot, mine in space.slots.items()},
         "closed": list(found.found.closed),
+        "closed_because": dict(found.training.closed) if isinstance(found.training, Script) else {},
         "order": [remedy.name for remedy in order],
         "preflight": [{**dataclasses.asdict(f), "suggests": list(f.suggests)} for f in found.found.findings],
         "baseline_runs": spec.seeds,
@@ -72,12 +75,24 @@ def plan(asked: argparse.Namespace) -> int:
         "budget": spec.budget,
         "most_seconds": round(full * min(spec.budget or math.inf, spec.runs or math.inf), 1),
     }
-    sys.stdout.write((json.dumps(told) if asked.json else plan_text(told, asked.target)) + "\n")
+    sys.stdout.write((json.dumps(told) if asked.json else plan_text(told, next_command(asked, found))) + "\n")
     return 0
+
+
+def next_command(asked: argparse.Namespace, found: Checked) -> str:
+    """Return the command that searches for what restores this training."""
+    training, words = found.training, ["remedy", "submit", str(asked.target)]
+    if isinstance(training, Script):
+        sign = ">=" if training.mode == "max" else "<="
+        words += ["--goal", f"{training.metric}{sign}{training.goal:g}"]
+        words += ["--", *training.args] if training.args else []
+    return shlex.join(words)
 
 
 def _seconds_per_step(found: Checked, asked: argparse.Namespace) -> float:
     """Train the first steps against the clock."""
+    if isinstance(found.training, Script):
+        return found.survey_seconds / found.training.steps
     name = found.loaded.source.name
     with quiet(None):
         try:
@@ -102,7 +117,7 @@ def _seconds_per_step(found: Checked, asked: argparse.Namespace) -> float:
 def run(asked: argparse.Namespace) -> int:
     """One watched run, of the baseline or with a fix."""
     log = Home.of(asked.home).path / "logs" / "run.log"
-    found = checked(asked.target, asked.goal, asked.seed, asked.run_timeout, log)
+    found = checked(asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, log)
     fix = load_fix(asked.fix, found.loaded.remedies) if asked.fix else None
     combination = fix.combination if fix is not None else Combination()
     # The data as the study split them, so that what was held for validation there is not trained on here.

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from remedy.commands.script import surveyed
 from remedy.search.spec import Spec
+from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.error import TimeLimit, UserCodeError, raised
 from remedy.spaces.metric import parse_goal
 from remedy.spaces.process import reset_process
 from remedy.spaces.remedy import Remedy
-from remedy.spaces.target import Loaded, find, load
+from remedy.spaces.script import Goal, Script
+from remedy.spaces.target import Loaded, code_now, find, found_again, load
 from remedy.spaces.training import Training
+from remedy.workers.door import FIX
 from remedy.workers.executor import time_limit
 from remedy.workers.preflight import Preflight, preflight
 from remedy.workers.run import catalogue_of
@@ -28,13 +33,23 @@ class Checked:
     """A training that can run, with what pre-flight found."""
 
     loaded: Loaded
-    training: Training
+    training: Training | Script
+    """With the goal that was asked for."""
     found: Preflight
     remedies: tuple[Remedy, ...]
+    survey_seconds: float = 0.0
+    """What the one run took that shows a script's full length; 0 for a function."""
+
+    @property
+    def survey_steps(self) -> int:
+        """The optimizer steps of that run."""
+        return self.training.steps if isinstance(self.training, Script) else 0
 
 
-def checked(target: str, goal: str | None, seed: int, limit: float | None, log: Path | None) -> Checked:
-    """Find, load and check a training.
+def checked(
+    target: str, args: Sequence[str], goal: str | None, seed: int, limit: float | None, log: Path | None
+) -> Checked:
+    """Find, load and check a training; a script is run once.
 
     `limit` is in seconds; `log` takes what the user's code prints, and its traceback where it raises (None: nothing is
     kept).
@@ -42,13 +57,24 @@ def checked(target: str, goal: str | None, seed: int, limit: float | None, log: 
     Raises:
         InputError: it cannot be found, loaded, run or judged.
     """
-    source = find(target)
+    source = find(target, args)
+    if os.environ.get(FIX):
+        sys.stderr.write(f"remedy: {FIX} is set and ignored: what is looked at here is the untouched training\n")
+    if source.script is not None:
+        Goal.read(goal)  # said before anything is run
     reset_process()
-    with _said(f"loading and checking {source.name}"), quiet(log) as kept:
+    doing = f"loading and checking {source.name}"
+    if source.script is not None:
+        doing = f"running {Path(source.path).name} once, untouched and to its end, to learn its full length"
+        sys.stderr.write(f"remedy: {doing}\n")
+    with _said(doing), quiet(log) as kept:
         try:
             with time_limit(limit):
+                if source.script is not None:
+                    seen = surveyed(source, goal, seed, kept)
+                    return Checked(seen.loaded, seen.script, seen.found, REMEDIES, seen.seconds)
                 loaded = load(source)
-                training = loaded.training
+                training = loaded.builders
                 if goal is not None:
                     training = dataclasses.replace(training, goal=parse_goal(goal, training.metric))
                 found = preflight(loaded, training, seed, seed)
@@ -73,7 +99,9 @@ def imported(spec: Spec, log: Path) -> Loaded:
     Raises:
         InputError: it cannot be found or loaded any more.
     """
-    source = find(f"{spec.source.module or spec.source.path}:{spec.source.function}")
+    source = found_again(spec.source)
+    if source.script is not None:
+        return Loaded(source, None, (), code_now(source, spec.code))
     reset_process()
     with _said(f"loading {source.name}"), quiet(log) as kept:
         try:
@@ -103,7 +131,7 @@ def _said(text: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet(log: Path | None) -> Iterator[IO[str]]:
+def quiet(log: Path | None) -> Iterator[io.TextIOBase]:
     """Send what the user's code and its children print to a file, or nowhere.
 
     The file is only made when something was printed.

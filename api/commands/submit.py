@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
-import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,8 +39,6 @@ def submit(asked: argparse.Namespace) -> int:
     spec = specify(asked, found, name, options)
     space_of(found.remedies, spec, spec.closed)
     folder = home.study(spec.study)
-    if os.environ.get("REMEDY_FIX"):
-        sys.stderr.write("remedy: REMEDY_FIX is set and ignored: a study trains the untouched training\n")
     if is_cluster(asked.address):
         return send(asked, folder, spec)
     folder.save_spec(spec.to_json())
@@ -52,9 +48,9 @@ def submit(asked: argparse.Namespace) -> int:
 def _checked(asked: argparse.Namespace, home: Home, options: dict[str, Any]) -> Checked:
     from remedy.spaces.target import find
 
-    source = find(asked.target)
+    source = find(asked.target, asked.args)
     Spec(study="check", source=source, **options)
-    return checked(asked.target, asked.goal, asked.seed, asked.run_timeout, home.path / "logs" / "load.log")
+    return checked(asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, home.path / "logs" / "load.log")
 
 
 def totals(asked: argparse.Namespace) -> dict[str, Any]:
@@ -73,6 +69,7 @@ def specify(asked: argparse.Namespace, found: Checked, name: str, options: dict[
         mode=training.mode or "max",
         goal=float(training.goal or 0),
         steps=found.found.setting.steps,
+        preflight_steps=found.survey_steps,
         only=tuple(asked.only),
         without=tuple(asked.without),
         suggested=found.found.suggested,

@@ -14,6 +14,7 @@ from remedy.page import Page, curves, number
 from remedy.render import report_text
 from remedy.search.home import Home, StudyFolder
 from remedy.search.markdown import note
+from remedy.search.paste import apply_line, run_line
 from remedy.spaces.combination import Combination
 from remedy.spaces.error import InputError
 from remedy.spaces.printable import in_colour, printable
@@ -239,10 +240,10 @@ def export(asked: argparse.Namespace) -> int:
     except OSError as error:
         msg = f"--out {asked.out!r} cannot be written: {error.strerror}"
         raise InputError(msg) from None
-    target = _findings(folder)["training"]
+    found = _findings(folder)
     sys.stdout.write(
         f"wrote {asked.out}: {printable(fixes[asked.fix - 1]['label'])}\n"
-        f"apply it: remedy.load_fix({asked.out!r}).apply(training())\n"
-        f"next: remedy run {printable(target)} --fix {asked.out} --seed 987654{where(asked)}\n"
+        f"apply it: {printable(apply_line(found, asked.out))}\n"
+        f"next: {printable(run_line(found, asked.out, 987654, where(asked)))}\n"
     )
     return 0

@@ -62,7 +62,7 @@ def resources(asked: argparse.Namespace) -> dict[str, float]:
 
 def record_of(home: Home, folder: StudyFolder, spec: Spec) -> Record:
     """Return the study's record in MLflow."""
-    experiment = f"{Path(spec.source.path).stem}:{spec.source.function}"
+    experiment = ":".join(name for name in (Path(spec.source.path).stem, spec.source.function) if name)
     return Record(os.environ.get("MLFLOW_TRACKING_URI"), home.path, experiment, folder.files)
 
 

@@ -1,5 +1,7 @@
 """What a TARGET names, and what its file may do when it is imported."""
 
+import dataclasses
+import json
 import sys
 import textwrap
 from pathlib import Path
@@ -9,7 +11,7 @@ import torch
 
 from remedy.spaces.error import InputError, UserCodeError
 from remedy.spaces.process import reset_process
-from remedy.spaces.target import find, load
+from remedy.spaces.target import Source, find, load
 
 WHOLE = """
     import torch, remedy
@@ -74,7 +76,6 @@ def test_what_cannot_be_found_is_said_in_one_sentence(tmp_path, monkeypatch, tar
     ("text", "says"),
     [
         ("x = 1", "neither defines training"),
-        ("import remedy\nremedy.prepare()", "script that calls remedy.prepare"),
         ("import remedy\nremedy.prepare()\ndef training(): ...", "name the function"),
         ("def training(: pass", "does not parse"),
     ],
@@ -83,6 +84,35 @@ def test_a_target_without_a_function_is_read_and_not_run(tmp_path, text, says):
     path = tmp_path / "some.py"
     path.write_text(f"import sys; sys.exit('run')\n{text}" if "parse" not in says else text)
     with pytest.raises(InputError, match=says):
+        find(str(path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import remedy\nremedy.prepare()",
+        "import remedy as doctor\nmodel = doctor.prepare(3)",
+        "from remedy import prepare\nif __name__ == '__main__':\n    prepare()",
+        "from remedy import prepare as made_ready\nmade_ready()",
+    ],
+)
+def test_a_script_is_known_by_its_call(tmp_path, text):
+    path = tmp_path / "some.py"
+    path.write_text(f"import sys; sys.exit('run')\n{text}")
+    source = find(str(path), ["--lr", "0.1"])
+    assert source.script is not None
+    assert source.script.args == ("--lr", "0.1")
+    assert source.name == f"{path} -- --lr 0.1"
+    assert find(str(path)).name == str(path)
+    assert Source.from_json(json.loads(json.dumps(dataclasses.asdict(source)))) == source
+    assert load(source).training is None
+
+
+@pytest.mark.parametrize("text", ["prepare()", "import numpy\nnumpy.prepare()", "from other import prepare\nprepare()"])
+def test_what_calls_another_prepare_is_no_script(tmp_path, text):
+    path = tmp_path / "some.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match="neither defines training"):
         find(str(path))
 
 

@@ -116,7 +116,7 @@ def _found(source: Source, entry: Entry, sweep: Sweep, commit: str) -> dict[str,
     before = frozenset(sys.modules)
     reset_process()
     loaded = load(source)
-    training, kept = loaded.training, []
+    training, kept = loaded.builders, []
     if entry.goal is not None:
         training = dataclasses.replace(training, goal=parse_goal(entry.goal, training.metric))
     data = training.data
