@@ -1,5 +1,6 @@
 """Every example goes wrong the way it says, and what is said to restore it does."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,14 @@ from remedy.cli import main
 from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.combination import checked
 from remedy.spaces.outcome import Outcome
+from remedy.spaces.script import Script
 from remedy.spaces.target import find
 from remedy.workers.order import Phase, WorkOrder
 from remedy.workers.run import perform
 
 FOLDER = Path(__file__).parents[2] / "examples"
 EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.py") if "def training(" in path.read_text())
+SCRIPTS = {"own_loop": "accuracy>=0.87"}  # with a loop of their own, and what is asked of them
 HEALTHY = {"healthy"}
 SEEDS = (8, 9)
 
@@ -83,3 +86,29 @@ def test_check_names_what_is_wrong(name, tmp_path, monkeypatch, capsys):
     else:
         assert any(symptom in said for symptom in SYMPTOMS[name])
     assert "remedy submit" in said
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_goes_wrong_like_its_twin_and_is_restored_like_it(name, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("REMEDY_HOME", str(tmp_path))
+    assert main(["check", str(FOLDER / f"{name}.py"), "--goal", SCRIPTS[name], "--seed", str(SEEDS[0])]) == 0
+    said = capfd.readouterr().out
+    assert any(symptom in said for symptom in SYMPTOMS["wide_softmax"])
+    assert f"next: remedy submit {FOLDER / name}.py --goal '{SCRIPTS[name]}'" in said
+
+    script = Script(metric="accuracy", goal=0.87, steps=400, interval="step", reports=tuple(range(20, 401, 20)))
+    source = dataclasses.replace(find(str(FOLDER / f"{name}.py")), script=script)
+    order = WorkOrder(0, source, {}, SEEDS[0], data_seed=0, phase=Phase.CONFIRM)
+    broken, twin = perform(order), trained("wide_softmax", {}, SEEDS[0])
+    assert broken.outcome is Outcome.COLLAPSED
+    assert broken.first_losses == twin.first_losses
+    assert (broken.verdict.symptom, broken.verdict.onset_step) == (twin.verdict.symptom, twin.verdict.onset_step)
+    restored = perform(dataclasses.replace(order, params=RESTORED_BY["wide_softmax"]))
+    assert restored.outcome is Outcome.CONVERGED, restored.reason
+    assert [receipt.remedy for receipt in restored.receipts] == ["scale_down"]
+
+
+def test_every_example_is_tested():
+    files = {path.stem for path in FOLDER.glob("*.py")}
+    assert files == {*EXAMPLES, *SCRIPTS, "digits"}
