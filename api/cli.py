@@ -211,7 +211,7 @@ def _worker_options(own: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. Errors the user can cause are one sentence on standard error."""
-    asked = _asked(list(sys.argv[1:] if argv is None else argv))
+    asked = read(list(sys.argv[1:] if argv is None else argv))
     if asked.version:
         from importlib.metadata import version
 
@@ -223,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _guarded(asked)
 
 
-def _asked(argv: list[str]) -> argparse.Namespace:
+def read(argv: list[str]) -> argparse.Namespace:
     """Read the command line; what follows `--` is for the script that is named before it."""
     own, dashes, rest = argv, "", []
     if "--" in argv:
