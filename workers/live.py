@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -105,14 +106,15 @@ class Live:
     # ---------------------------------------------------------------- what the handles tell
 
     def computed(self, loss: torch.Tensor, outputs: Any, targets: Any) -> None:
-        """Take note of a loss: one of training is pending until its step, one of a validation shows its outputs."""
-        if self._evaluation.under_way or not loss.requires_grad:
+        """Take note of a loss: one of a validation shows its outputs, one of training is told by its backward pass.
+
+        The model's mode alone would not tell them apart: scripts forget `model.train()` after their validation.
+        """
+        if self._evaluation.under_way:
             self._evaluation.computed(outputs, targets)
-            return
-        value = loss.detach().float().mean()
-        self._pending.append(value)
-        self._losses.append(value)
-        self._batch = outputs.detach() if isinstance(outputs, torch.Tensor) else outputs, targets
+        if loss.requires_grad:
+            batch = outputs.detach() if isinstance(outputs, torch.Tensor) else outputs, targets
+            loss.register_hook(partial(self._trained_on, loss.detach().float().mean(), batch))  # type: ignore[no-untyped-call]
 
     def refused(self, why: Exception) -> NoReturn:
         """End the run: what a remedy made of the loss cannot be computed of what the script gives it."""
@@ -158,6 +160,12 @@ class Live:
             self._evaluation.delivered(None)
 
     # ---------------------------------------------------------------- inside
+
+    def _trained_on(self, value: torch.Tensor, batch: tuple[Any, Any], _gradient: torch.Tensor) -> None:
+        """Keep a loss that a backward pass began at, until its step."""
+        self._pending.append(value)
+        self._losses.append(value)
+        self._batch = batch
 
     def _reported(self, metrics: dict[str, Any]) -> float | None:
         if self._parts is None:

@@ -64,8 +64,8 @@ class Mailbox:
 
     def _put(self, name: str, content: Any) -> None:
         beside = self.folder / f"{name}.{os.getpid()}.part"
-        beside.write_text(json.dumps(plain(content), allow_nan=False), encoding="utf-8")
         with contextlib.suppress(FileNotFoundError):  # the worker has gone, and taken the folder along
+            beside.write_text(json.dumps(plain(content), allow_nan=False), encoding="utf-8")
             beside.replace(self.folder / name)
 
     def _read(self, name: str) -> Any:

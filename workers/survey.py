@@ -89,7 +89,8 @@ class Survey:
 
     def computed(self, loss: torch.Tensor, _outputs: Any, _targets: Any) -> None:
         """Count the losses of training."""
-        self._losses += loss.requires_grad
+        if loss.requires_grad:
+            loss.register_hook(self._trained_on)  # type: ignore[no-untyped-call]
 
     def refused(self, why: Exception) -> NoReturn:
         """Never called: nothing is remedied here."""
@@ -111,6 +112,9 @@ class Survey:
         self._batches += train
 
     # ---------------------------------------------------------------- inside
+
+    def _trained_on(self, _gradient: torch.Tensor) -> None:
+        self._losses += 1
 
     @property
     def _seconds(self) -> float:

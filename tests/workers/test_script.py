@@ -181,6 +181,20 @@ def test_what_is_validated_is_no_observation(tmp_path):
     assert result.outcome is Outcome.MISSED
 
 
+def test_a_validation_with_gradients_on_is_none_of_training_either(tmp_path):
+    loop = scripts.LOOP.replace("with torch.no_grad():", "if True:").replace(
+        "right +=", "loss_fn(outputs * 1e30, b); right +="
+    )
+    assert door_b(tmp_path, loop=loop).curves["loss"] == door_b(tmp_path).curves["loss"]
+
+
+def test_who_forgets_to_go_back_to_training_is_watched_all_the_same(tmp_path):
+    plain = door_b(tmp_path)
+    forgotten = door_b(tmp_path, loop=scripts.LOOP.replace("model.train()", "pass"))
+    assert forgotten.curves["loss"] == plain.curves["loss"]
+    assert forgotten.curves["metric"] == plain.curves["metric"]
+
+
 def test_statistics_of_the_validation_without_its_loader(tmp_path):
     prepare = scripts.PREPARE.replace(", check", "")
     alone = door_b(tmp_path, prepare=prepare)
