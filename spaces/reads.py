@@ -8,7 +8,7 @@ from remedy.spaces.facts import Facts
 from remedy.spaces.objective import Criterion, Scale, TargetKind
 from remedy.spaces.remedy import Inapplicable
 
-_FUSED = ("fused_cross_entropy", "fused_binary_cross_entropy")
+FUSED = ("fused_cross_entropy", "fused_binary_cross_entropy")
 _OF_LOGITS = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)
 
 
@@ -25,7 +25,7 @@ def refuse_other_than_logits(criterion: Criterion, facts: Facts, *, several: boo
     Raises:
         Inapplicable: it does.
     """
-    told = isinstance(innermost(criterion.loss), _OF_LOGITS) or facts.applied(*_FUSED)
+    told = isinstance(innermost(criterion.loss), _OF_LOGITS) or facts.applied(*FUSED)
     if facts.applied("mixed_probabilities") or not (told or criterion.scale is Scale.LOGITS):
         raise Inapplicable("the loss does not read logits")
     if several and facts.kind not in (TargetKind.CLASS_INDEX, TargetKind.ONE_HOT):

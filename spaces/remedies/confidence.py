@@ -12,7 +12,7 @@ from remedy.spaces.cross_entropy import CrossEntropy, as_classes
 from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
 from remedy.spaces.objective import Criterion, Loss
-from remedy.spaces.reads import innermost, refuse_other_than_logits
+from remedy.spaces.reads import FUSED, innermost, refuse_other_than_logits
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -91,8 +91,9 @@ def focal_loss(criterion: Criterion, *, gamma: float = 2.0, facts: Facts) -> Cha
     own = innermost(criterion.loss)
     if isinstance(own, Focal):
         raise Inapplicable(f"the loss is a focal loss already, with gamma {own.gamma:g}")
-    if not isinstance(own, nn.CrossEntropyLoss) and not criterion.cross_entropy:
-        raise Inapplicable("the training's loss is more than a mean cross-entropy, and would be lost")
+    exchanged = any(r.slot is Slot.OBJECTIVE and r.remedy not in FUSED for r in facts.receipts)
+    if not isinstance(own, nn.CrossEntropyLoss) and (exchanged or not criterion.cross_entropy):
+        raise Inapplicable("the loss is more, or other, than a mean cross-entropy, and would be lost")
     like = own if isinstance(own, nn.CrossEntropyLoss) else nn.CrossEntropyLoss()
     told = f"{type(own).__name__} x (1 - p of the target) ** {gamma:g}"
     return Change(criterion.with_loss(Focal(gamma, like)), told)

@@ -11,7 +11,7 @@ from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
 from remedy.spaces.objective import Criterion, Loss
 from remedy.spaces.reads import refuse_other_than_logits
-from remedy.spaces.remedy import Change, Remedy, remedy
+from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
 Read = Callable[[torch.Tensor], torch.Tensor]
@@ -105,6 +105,8 @@ def logit_norm(criterion: Criterion, *, length: float = 10.0, facts: Facts) -> C
 def stablemax(criterion: Criterion, *, facts: Facts) -> Change:
     """Exchanges the softmax in the loss for StableMax, which does not saturate."""
     refuse_other_than_logits(criterion, facts)
+    if facts.applied("stable_max"):
+        raise Inapplicable("the loss computes StableMax already")
     made = replace(criterion, read=Stable(criterion.read))
     return Change(made, "the loss reads sign(x) log(1 + |x|) of each logit x: StableMax in place of the softmax")
 

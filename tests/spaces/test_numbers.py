@@ -239,6 +239,14 @@ def test_losses_of_logits_follow_their_formulas(applied):
     assert float(sure.grad.abs().max()) > 1e-6, "the gradient does not vanish where the softmax is 1"
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("stable_max", "stablemax"), ("generalised_cross_entropy", "focal_loss")]
+)
+def test_a_loss_that_another_remedy_brought_is_not_exchanged_again(first, second, applied):
+    with pytest.raises(Inapplicable, match=r"StableMax already|would be lost"):
+        applied(first, second, loss=F.cross_entropy)
+
+
 @pytest.mark.parametrize("name", ["z_loss", "logit_norm", "stablemax", "confidence_penalty", "focal_loss"])
 def test_what_reads_no_logits_is_left_alone(name, applied, training_of, built):
     for problem in ("regression", "binary", "mlp"):
