@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,24 +21,16 @@ from remedy.spaces.parts import Parts
 from remedy.spaces.slot import Slot
 from remedy.spaces.target import Loaded
 from remedy.spaces.training import Training
+from remedy.workers.finding import Finding
 from remedy.workers.loop import check_loss
 from remedy.workers.observation import Setting
 from remedy.workers.run import catalogue_of, setting_of
+from remedy.workers.structure import CHECKS
 
 _IMBALANCE = 10
 _INPUT_MEAN, _INPUT_STD = 1.0, (0.1, 10.0)
 _LOSS_OFF = 1.0
 _FLAT_MARGIN = 30.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence a colleague would say, and the remedies it suggests."""
-
-    check: str
-    level: str
-    message: str
-    suggests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +103,7 @@ def examined(name: str, training: Training, parts: Parts) -> Preflight:
         lambda: _head(parts, outputs),
         lambda: _flat_loss(parts, outputs),
         lambda: _first_loss(setting, loss),
+        *(partial(check, parts) for check in CHECKS),
     )
     errors_first = tuple(sorted(findings, key=lambda finding: finding.level != "error"))
     return Preflight(
@@ -210,7 +204,7 @@ def _inputs(parts: Parts) -> list[Finding]:
     mean, std = float(inputs.mean()), float(inputs.std())
     if abs(mean) > _INPUT_MEAN or not _INPUT_STD[0] <= std <= _INPUT_STD[1]:
         message = f"inputs have mean {mean:.3g} and standard deviation {std:.3g}; nets expect about 0 and 1"
-        return [Finding("input_scale", "warning", message, ("standardise",))]
+        return [Finding("input_scale", "warning", message, ("standardise", "min_max", "robust_scale"))]
     return []
 
 

@@ -94,26 +94,74 @@ def _right(head: Head, wants: Wanted, *, summed: bool) -> bool:
     return head.names == ((wants.name,) if wants.name else ()) and not (wants.name == "" and summed)
 
 
+def mismatch(objective: Objective, facts: Facts) -> str:
+    """Say what of the outputs' activation and the loss cannot fit the targets; empty where all may be meant so.
+
+    It changes nothing. A loss of the user's own that is not known may fit with any outputs that reach the targets.
+    """
+    head = head_of(objective.model, facts.inputs)
+    if facts.kind is TargetKind.REAL:
+        return "; ".join(told for _, told in _misfits(objective.criterion, head, facts))
+    exclusive = facts.kind in (TargetKind.CLASS_INDEX, TargetKind.ONE_HOT)
+    wants = _wanted(objective.criterion, head.outputs, facts, exclusive=exclusive)
+    summed = head.outputs.dim() > 1 and Squash.SOFTMAX.fits(head.outputs.float())
+    ends = f"the model ends in {head.told}"
+    if odd := _oddity(head, exclusive=exclusive):
+        return f"{ends}{odd}"
+    softmaxed = exclusive and summed and wants.name == ""  # one softmax too many: another check says so
+    if wants.known and not softmaxed and not _right(head, wants, summed=summed):
+        return f"{ends}, but the loss takes what {wants.name or 'no activation'} gives"
+    if isinstance(objective.criterion.loss, nn.CrossEntropyLoss) and not exclusive:
+        return f"CrossEntropyLoss is for exclusive classes, but the targets are of the kind {facts.kind.value!r}"
+    return ""
+
+
+def _oddity(head: Head, *, exclusive: bool) -> str:
+    """Say what is wrong with outputs of classes that end so, whatever the loss."""
+    if "softmax" in head.names and (head.outputs.dim() < 2 or head.outputs.shape[1] == 1):
+        return " over one unit, which is always 1"
+    if "softmax" in head.names and not exclusive:
+        return ", of which one label can be near 1 only, but the targets hold several"
+    if head.names and head.names[-1] in ("relu", "tanh", "relu6", "softplus", "exp"):
+        return ", which gives neither logits nor probabilities of classes"
+    return ""
+
+
 def _numbers(objective: Objective, facts: Facts) -> Change:
     model, criterion = objective.model, objective.criterion
     head = head_of(model, facts.inputs)
-    targets = criterion.turn(facts.every_target)
-    loss, told = criterion.loss, []
-    if _of_classes(loss, head.outputs, criterion.turn(facts.targets)[: len(head.outputs)]) and not (
+    found = _misfits(criterion, head, facts)
+    if not found:
+        raise Inapplicable("the outputs can reach every target, and the loss is one of numbers")
+    faults = {fault for fault, _ in found}
+    loss = nn.MSELoss() if "loss" in faults else criterion.loss
+    if "shape" in faults:
+        loss = Aligned(loss)
+    if "reach" in faults:
+        put_head(model, head, None)
+    done = {
+        "loss": "MSELoss in its place",
+        "shape": "the targets are given the shape of the outputs before the loss",
+        "reach": "the model ends in no activation now",
+    }
+    told = "; ".join(f"{told}: {done[fault]}" for fault, told in found)
+    return Change(Objective(model, replace(criterion, loss=loss)), told)
+
+
+def _misfits(criterion: Criterion, head: Head, facts: Facts) -> list[tuple[str, str]]:
+    targets, found = criterion.turn(facts.every_target.detach()), []
+    some = criterion.turn(facts.targets.detach())[: len(head.outputs)]
+    if _of_classes(criterion.loss, head.outputs, some) and not (
         float(targets.min()) >= 0 and float(targets.max()) <= 1
     ):
-        loss = nn.MSELoss()
-        told.append(f"MSELoss in place of {_named(criterion.loss)}, which is made for classes")
+        found.append(("loss", f"{_named(criterion.loss)} is made for classes, but the targets are numbers"))
     if head.outputs.shape[1:] != facts.targets.shape[1:]:
-        loss = Aligned(loss)
-        shapes = tuple(facts.targets.shape[1:]), tuple(head.outputs.shape[1:])
-        told.append(f"targets of shape {shapes[0]} are given the shape {shapes[1]} of the outputs before the loss")
+        shapes = tuple(head.outputs.shape[1:]), tuple(facts.targets.shape[1:])
+        told = f"outputs of shape {shapes[0]} are compared with targets of shape {shapes[1]}, each with each"
+        found.append(("shape", told))
     if not head.reaches(targets):
-        put_head(model, head, None)
-        told.append(f"the outputs end in no activation in place of {head.told}, which cannot reach every target")
-    if not told:
-        raise Inapplicable("the outputs can reach every target, and the loss is one of numbers")
-    return Change(Objective(model, replace(criterion, loss=loss)), "; ".join(told))
+        found.append(("reach", f"the model ends in {head.told}, which cannot reach every target"))
+    return found
 
 
 def _of_classes(loss: Loss, outputs: torch.Tensor, targets: torch.Tensor) -> bool:
