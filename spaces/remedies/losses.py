@@ -33,7 +33,7 @@ def huber(objective: Objective, *, delta: float = 1.0, facts: Facts) -> Change:
         raise Inapplicable("the targets are classes, not real numbers")
     if isinstance(objective.criterion.loss, nn.HuberLoss | nn.SmoothL1Loss):
         raise Inapplicable(f"the loss already is {type(objective.criterion.loss).__name__}")
-    aim = objective.criterion.turn(facts.every_target).float().flatten()
+    aim = objective.criterion.turn(facts.every_target.detach()).float().flatten()
     spread = _NORMAL * float((aim - aim.median()).abs().median()) or float(aim.std()) or 1.0
     loss = nn.HuberLoss(delta=delta * spread)
     told = f"HuberLoss, squared below {delta * spread:.3g} ({delta:g} x the targets' robust spread), in place of"

@@ -146,7 +146,7 @@ def test_a_value_of_another_kind_is_refused_and_a_missing_one_filled_in():
 
 
 def test_a_remedy_of_another_slot_is_refused():
-    with pytest.raises(InputError, match="it may be clip_norm, clip_value"):
+    with pytest.raises(InputError, match=r"it may be .*clip_norm, .*clip_value"):
         checked({"gradient": "adam"}, CATALOGUE)
 
 
