@@ -19,6 +19,7 @@ from remedy.spaces.verdict import Verdict
 from remedy.workers.order import Phase
 from remedy.workers.result import RunResult
 
+_BEFORE_PAIRS = 40
 _PAIRED = 8
 _ASKS_PER_REMEDY = 4
 _LEAST_ASKS = 10
@@ -199,8 +200,11 @@ class Agenda:
                 yield Item(Phase.SEARCH, proposed, seed)
 
     def _known_tries(self) -> Iterator[Combination]:
-        yield from self._single_remedies()
+        singles = self._single_remedies()
+        # What needs two remedies would wait for the whole catalogue else, most of which treats other symptoms.
+        yield from singles[:_BEFORE_PAIRS]
         yield from self._pairs_of_remedies()
+        yield from singles[_BEFORE_PAIRS:]
         yield from self._again
 
     def _useful(self, combination: Combination, seed: int, on_trial: Collection[frozenset[str]]) -> bool:
