@@ -11,7 +11,7 @@ from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
 from remedy.spaces.objective import Criterion, Loss
 from remedy.spaces.reads import refuse_other_than_logits
-from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
+from remedy.spaces.remedy import Change, Remedy, remedy
 from remedy.spaces.slot import Slot
 
 Read = Callable[[torch.Tensor], torch.Tensor]
@@ -42,18 +42,6 @@ class Normed:
         logits = self.read(outputs)
         sizes: torch.Tensor = torch.linalg.vector_norm(logits, dim=1, keepdim=True)
         return logits * (self.length / (sizes + _TINY))
-
-
-@dataclass(frozen=True)
-class Stable:
-    """Reads logits x as sign(x) log(1 + |x|): the softmax of that is StableMax, which does not grow exponentially."""
-
-    read: Read
-
-    def __call__(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Return the logarithm of StableMax's scores."""
-        logits = self.read(outputs)
-        return logits.sign() * logits.abs().log1p()
 
 
 @dataclass(frozen=True)
@@ -98,21 +86,6 @@ def logit_norm(criterion: Criterion, *, length: float = 10.0, facts: Facts) -> C
 
 @remedy(
     Slot.LOGITS,
-    treats=("saturated_softmax", "class_takeover", "zero_gradient"),
-    invasiveness=4,
-    source="Prieto et al. 2025 (StableMax); catalogue R35",
-)
-def stablemax(criterion: Criterion, *, facts: Facts) -> Change:
-    """Exchanges the softmax in the loss for StableMax, which does not saturate."""
-    refuse_other_than_logits(criterion, facts)
-    if facts.applied("stable_max"):
-        raise Inapplicable("the loss computes StableMax already")
-    made = replace(criterion, read=Stable(criterion.read))
-    return Change(made, "the loss reads sign(x) log(1 + |x|) of each logit x: StableMax in place of the softmax")
-
-
-@remedy(
-    Slot.LOGITS,
     treats=("class_takeover", "saturated_softmax", "exploding_gradient"),
     invasiveness=3,
     source="PaLM (2022); Wortsman et al. 2023; posts 000, 001: quite large logits; catalogue R24",
@@ -125,4 +98,4 @@ def z_loss(criterion: Criterion, *, weight: float = 1e-3, facts: Facts) -> Chang
     return Change(made, f"loss + {weight:g} logsumexp(logits) ** 2")
 
 
-REMEDIES: tuple[Remedy, ...] = (logit_soft_cap, logit_norm, stablemax, z_loss)
+REMEDIES: tuple[Remedy, ...] = (logit_soft_cap, logit_norm, z_loss)

@@ -376,7 +376,6 @@ ROWS: list[tuple[str, dict[str, Any], Callable[[], Training]]] = [
     ("effective_number_weights", {}, rare),
     ("logit_adjustment", {}, rare),
     ("logit_norm", {}, loud),
-    ("stablemax", {}, loud),
     ("skip_non_finite", {}, holes),
     ("skip_spike", {}, outliers),
     ("back_off", {}, outliers),
