@@ -24,7 +24,7 @@ demo: link  ## find what repairs examples/wide_softmax.py
 dev: link  ## install remedy, editable, with all its tools
 
 test: link  ## the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: link  ## style, types and the floors of the house
 	$(BIN)/ruff check .
