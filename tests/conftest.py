@@ -156,3 +156,9 @@ def _numbers_as_they_were() -> Iterator[None]:
     """A run in this process flushes denormal numbers to zero; Hypothesis wants them back."""
     yield
     torch.set_flush_denormal(False)
+
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell's background job; what tests start would never be interrupted
+    signal.signal(signal.SIGINT, signal.default_int_handler)
