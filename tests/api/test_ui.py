@@ -34,7 +34,7 @@ def port():
 
 def make_study(home, name, parent):
     folder = home / "studies" / name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.json").write_text("{}")
     (folder / "report.json").write_text(json.dumps({"mlflow": {"parent_run_id": parent}}))
     return folder

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from remedy.cli import main
+from tests.conftest import OURS
 
 TRAINING = """
     import torch
@@ -119,15 +120,8 @@ def strip(found: dict[str, Any], name: str) -> list[str | None]:
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of this machine's own settings; and no waiting for the disk at each of a thousand lines."""
-    for name in (
-        "REMEDY_HOME",
-        "REMEDY_STORAGE",
-        "REMEDY_ADDRESS",
-        "REMEDY_JOB",
-        "REMEDY_METRICS",
-        "MLFLOW_TRACKING_URI",
-    ):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith(OURS)]:  # a Ray of an earlier test leaves its token
+        monkeypatch.delenv(name)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
