@@ -47,12 +47,19 @@ class Checked:
 
 
 def checked(
-    target: str, args: Sequence[str], goal: str | None, seed: int, limit: float | None, log: Path | None
+    target: str,
+    args: Sequence[str],
+    goal: str | None,
+    seed: int,
+    limit: float | None,
+    log: Path | None,
+    *,
+    thorough: bool = False,
 ) -> Checked:
     """Find, load and check a training; a script is run once.
 
-    `limit` is in seconds; `log` takes what the user's code prints, and its traceback where it raises (None: nothing is
-    kept).
+    `thorough` checks train for some hundred steps. `limit` is in seconds; `log` takes what the user's code prints, and
+    its traceback where it raises (None: nothing is kept).
 
     Raises:
         InputError: it cannot be found, loaded, run or judged.
@@ -77,7 +84,7 @@ def checked(
                 training = loaded.builders
                 if goal is not None:
                     training = dataclasses.replace(training, goal=parse_goal(goal, training.metric))
-                found = preflight(loaded, training, seed, seed)
+                found = preflight(loaded, training, seed, seed, thorough=thorough)
         except UserCodeError as error:
             kept.write(error.trace)
             if log is not None and error.trace:
