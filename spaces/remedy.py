@@ -72,6 +72,12 @@ class Remedy:
     wants_facts: bool = False
     python: Python | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def declared_in(self) -> str:
+        """The file that declares it."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        return str(getattr(code, "co_filename", ""))
+
     def first(self) -> dict[str, Scalar]:
         """Return the flat parameters of this remedy alone, with the values that are tried first."""
         return {str(self.slot): self.name, **{f"{self.name}.{key}": value for key, value in self.defaults.items()}}
