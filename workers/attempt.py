@@ -99,7 +99,7 @@ def _learn(
     with steady():
         for step in range(most + 1):
             outputs, loss = double.loss(*batch)
-            if _fits(bench.parts, outputs.detach().float(), batch[1]):
+            if _fits(bench.parts, outputs, batch[1]):
                 return step
             now = float(loss.detach())
             if step == most or not math.isfinite(now):
@@ -119,12 +119,21 @@ def _learn(
 
 def _fits(parts: Parts, outputs: torch.Tensor, targets: torch.Tensor) -> bool:
     kind = parts.facts.kind
+    if kind is TargetKind.REAL:
+        return amiss(parts, outputs, targets) <= _UNEXPLAINED
+    # The first words of a sequence cannot tell what follows.
+    places = kind is TargetKind.CLASS_INDEX and targets[0].numel() > 1
+    return amiss(parts, outputs, targets) <= (_WRONG_PLACES if places else _WRONG)
+
+
+def amiss(parts: Parts, outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    """Return the share of wrong decisions, or of variance that is not explained; infinite where nothing is known."""
+    kind, outputs = parts.facts.kind, outputs.detach().float()
     if not bool(torch.isfinite(outputs).all()):
-        return False
+        return math.inf
     if kind is TargetKind.REAL:
         aims = parts.criterion.turn(targets).float().reshape(outputs.shape)
-        return float((outputs - aims).square().mean()) <= _UNEXPLAINED * float(aims.var())
+        spread = float(aims.var())
+        return float((outputs - aims).square().mean()) / spread if spread > 0 else math.inf
     predicted, truth = decide(outputs, targets, kind, parts.original.scale, parts.original.ignored)
-    # The first words of a sequence cannot tell what follows.
-    wrong = _WRONG_PLACES if len(predicted) > len(targets) and kind is TargetKind.CLASS_INDEX else _WRONG
-    return bool(len(truth)) and float((predicted != truth).float().mean()) <= wrong
+    return float((predicted != truth).float().mean()) if len(truth) else math.inf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,6 +33,7 @@ from remedy.workers.run import catalogue_of, setting_of
 
 _LOSS_OFF = 1.0
 _FLAT_MARGIN = 30.0
+_QUICK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,14 @@ def preflight(loaded: Loaded, training: Training, seed: int, data_seed: int, *, 
     Raises:
         InputError: the training cannot run at all, or cannot be judged.
     """
-    name = loaded.source.name
+    name, began = loaded.source.name, time.monotonic()
     try:
         parts = assemble(training, Combination(), catalogue_of(loaded), seed=seed, data_seed=data_seed)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001  (the user's builders may raise anything)
         raise _explained(name, training, error) from None
+    took = time.monotonic() - began
     found = examined(name, training, parts)
     if not thorough:
         return found
@@ -92,7 +95,10 @@ def preflight(loaded: Loaded, training: Training, seed: int, data_seed: int, *, 
         own = replace(training, loss=copy.deepcopy(training.loss))
         return assemble(own, Combination(), catalogue_of(loaded), seed=seed, data_seed=data_seed)
 
-    return tried(found, parts, again)
+    if took < _QUICK_SECONDS:
+        return tried(found, parts, again)
+    left_out = (*found.left_out, f"determinism (building the training takes {took:.0f} s)")
+    return tried(replace(found, left_out=left_out), parts, None)
 
 
 def tried(found: Preflight, parts: Parts, again: Callable[[], Parts] | None) -> Preflight:

@@ -80,7 +80,7 @@ def checked(
                 loaded = load(source)
                 known = tuple(catalogue_of(loaded).values())
                 if source.script is not None:
-                    seen = surveyed(source, goal, seed, kept)
+                    seen = surveyed(source, goal, seed, kept, thorough=thorough)
                     with_own = dataclasses.replace(seen.loaded, remedies=loaded.remedies)
                     return Checked(with_own, seen.script, seen.found, known, seen.seconds)
                 training = loaded.builders
