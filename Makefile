@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --config-settings editable_mode=strict --no-build-isolation
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check link clean FORCE
+.PHONY: help demo dev test check docs link clean FORCE
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -31,6 +31,9 @@ check: link  ## style, types and the floors of the house
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p remedy
 	$(BIN)/lint-imports --no-logo
+
+docs: link  ## write docs/ from the catalogue
+	$(BIN)/python -m remedy.commands.pages docs
 
 clean:  ## remove the environment and all that was built; studies (.remedy/) stay
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from remedy.spaces.facts import Facts
     from remedy.spaces.fix import Fix, load_fix
     from remedy.spaces.objective import Criterion, Objective
+    from remedy.spaces.python import Python
     from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
     from remedy.spaces.schedule import Schedule
     from remedy.spaces.slot import Slot
@@ -33,6 +34,7 @@ _HOMES = {
     "InputError": "remedy.spaces.error",
     "Int": "remedy.spaces.distribution",
     "Objective": "remedy.spaces.objective",
+    "Python": "remedy.spaces.python",
     "Remedy": "remedy.spaces.remedy",
     "Schedule": "remedy.spaces.schedule",
     "Slot": "remedy.spaces.slot",
@@ -56,6 +58,7 @@ __all__ = [
     "InputError",
     "Int",
     "Objective",
+    "Python",
     "Remedy",
     "Schedule",
     "Slot",

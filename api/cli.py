@@ -145,7 +145,14 @@ def _viewing(commands: Any) -> None:
     own.add_argument(
         "--fix", type=int, default=1, metavar="N", help="which of the study's fixes (default: 1, the best)"
     )
-    own.add_argument("--out", metavar="FILE", default="fix.yaml", help="default: fix.yaml")
+    own.add_argument(
+        "--as",
+        dest="form",
+        choices=["yaml", "python"],
+        default="yaml",
+        help="yaml: a file that remedy applies (the default); python: code that makes the same change without remedy",
+    )
+    own.add_argument("--out", metavar="FILE", help="default: fix.yaml, or fix.py")
     own = _command(commands, "remedies", "catalogue", "the catalogue of remedies, with sources", home=False)
     own.add_argument("--slot", help="only remedies of this slot")
     own.add_argument("--symptom", help="only remedies that treat this symptom")

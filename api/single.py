@@ -41,6 +41,10 @@ def check_text(told: Mapping[str, Any], result: RunResult, submit: str) -> str:
     preflight_lines(page, told["preflight"])
     if not told["preflight"]:
         page.line("pre-flight: nothing found", indent=2)
+    if told["left_out"]:
+        page.line(f"pre-flight left out: {'; '.join(told['left_out'])}", "dim", indent=2)
+    if told["decision"]:
+        page.line(told["decision"], indent=2)
     page.line()
     curves(page, result)
     page.line()

@@ -20,6 +20,7 @@ DEFAULTS: dict[str, Any] = {
     "only": [],
     "without": [],
     "args": [],
+    "remedies": [],
 }
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "goal": (str, int, float),
@@ -39,6 +40,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "address": str,
     "resource": list,
     "args": list,
+    "remedies": list,
 }
 
 
@@ -49,6 +51,7 @@ def complete(asked: argparse.Namespace) -> None:
         InputError: the file cannot be read, or holds an unknown key or a value of another kind.
     """
     content = _read(Path(asked.target)) if asked.target.endswith((".yaml", ".yml")) else {}
+    asked.remedies = None  # said by a study file alone
     for key in _TYPES:
         if hasattr(asked, key) and getattr(asked, key) is None:
             value = content.get(key, DEFAULTS.get(key))
@@ -91,11 +94,17 @@ def _read(path: Path) -> dict[str, Any]:
     found = {str(key).replace("-", "_"): value for key, value in content.items()}
     if "args" in found:
         found["args"] = [str(one) for one in found["args"]]
-    file, colon, function = found["target"].partition(":")
-    if file.endswith(".py") and not Path(file).is_absolute():
-        # Named from where the study file lies, so that the pair can be moved and submitted from anywhere.
-        found["target"] = f"{path.parent / file}{colon}{function}"
+    found["target"] = _beside(path, found["target"])
+    found["remedies"] = [_beside(path, own) for own in found.get("remedies", [])]
     return found
+
+
+def _beside(path: Path, named: str) -> str:
+    """Name a file from where the study file lies, so that they can be moved and submitted from anywhere."""
+    file, colon, function = named.partition(":")
+    if file.endswith(".py") and not Path(file).is_absolute():
+        return f"{path.parent / file}{colon}{function}"
+    return named
 
 
 def _kinds(kinds: type | tuple[type, ...]) -> str:

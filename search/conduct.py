@@ -19,6 +19,7 @@ from typing import Any
 
 from remedy.search.agenda import Agenda, Reason
 from remedy.search.controller import Controller, Listener
+from remedy.search.fix_files import write
 from remedy.search.home import StudyFolder
 from remedy.search.ledger import Item
 from remedy.search.markdown import note
@@ -28,7 +29,6 @@ from remedy.search.report import ordered_fixes, report
 from remedy.search.spec import Spec
 from remedy.search.study import Patiently, Trials
 from remedy.spaces.error import InfrastructureError
-from remedy.spaces.fix import fix_text
 from remedy.spaces.remedy import Remedy
 from remedy.spaces.space import Space
 from remedy.workers.executor import Executor
@@ -91,19 +91,7 @@ class Study:
             "parent_run_id": self.record.parent_run_id,
         }
         found = report(controller.agenda, reason, controller.seconds, self.folder, mlflow)
-        for place, (fix, candidate) in enumerate(zip(found["fixes"], ordered_fixes(controller.agenda), strict=True), 1):
-            keys = ("minimal", "converged", "runs", "seeds", "interval", "metric_mean", "ablation")
-            evidence = {
-                "study": self.spec.study,
-                "training": self.spec.source.name,
-                "goal": found["goal"],
-                "data_seed": self.spec.data_seed,
-                "steps": self.spec.steps,
-            }
-            if self.spec.source.script is not None:
-                evidence["script"] = self.spec.source.script.kept()
-            text = fix_text(candidate.combination.params, {**evidence, **{k: fix[k] for k in keys}})
-            self.folder.save_fix(place, text)
+        write(found, controller.agenda, self.folder)
         self.folder.save_report(found)
         return found
 
@@ -133,6 +121,7 @@ class Study:
             texts |= {f"plots/{name}.csv": table for name, table in plot_data(found, self.folder).items()}
             for number in range(1, len(ordered_fixes(agenda)) + 1):
                 texts[f"fix-{number}.yaml"] = self.folder.fix(number) or ""
+                texts[f"fix-{number}.py"] = self.folder.python(number) or ""
             for name, text in texts.items():
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 (place / name).write_text(text, encoding="utf-8")

@@ -75,6 +75,14 @@ class StudyFolder:
         """Save the n-th fix file."""
         self.files.write(f"fix-{place}.yaml", text)
 
+    def python(self, place: int) -> str | None:
+        """Return the n-th fix as Python code."""
+        return self.files.read(f"fix-{place}.py")
+
+    def save_python(self, place: int, text: str) -> None:
+        """Save the n-th fix as Python code."""
+        self.files.write(f"fix-{place}.py", text)
+
     def fix_file(self, place: int) -> str | None:
         """Return the path of the n-th fix file, where it is a file of this machine."""
         return str(self.files.folder / f"fix-{place}.yaml") if self.files.folder else None

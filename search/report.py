@@ -70,7 +70,7 @@ def ordered_fixes(agenda: Agenda) -> list[Candidate]:
 
     def place(candidate: Candidate) -> tuple[object, ...]:
         invasive = [agenda.space.by_name[name].invasiveness for name in candidate.combination.names]
-        metric = _mean(_confirming(agenda, candidate))
+        metric = _mean(confirming(agenda, candidate))
         better = metric if agenda.spec.mode == "min" else -metric
         worst = math.inf if math.isnan(better) else better
         return candidate.state is not State.MINIMAL, len(invasive), max(invasive), sum(invasive), worst
@@ -78,7 +78,8 @@ def ordered_fixes(agenda: Agenda) -> list[Candidate]:
     return sorted(agenda.fixes, key=place)
 
 
-def _confirming(agenda: Agenda, candidate: Candidate) -> list[Entry]:
+def confirming(agenda: Agenda, candidate: Candidate) -> list[Entry]:
+    """Return the runs that confirm a fix."""
     seeds = agenda.spec.confirm_list(candidate.count)
     return [entry for seed in seeds if (entry := agenda.ledger.at(candidate.combination, seed)) is not None]
 
@@ -147,7 +148,7 @@ def _symptoms(entries: list[Entry]) -> list[dict[str, Any]]:
 
 
 def _fix(agenda: Agenda, candidate: Candidate, folder: StudyFolder, place: int) -> dict[str, Any]:
-    entries = _confirming(agenda, candidate)
+    entries = confirming(agenda, candidate)
     seeds = agenda.spec.confirm_list(candidate.count)
     converged, runs = agenda.ledger.count(candidate.combination, seeds)
     reached = [e.result.goal_step for e in entries if e.result.goal_step is not None]

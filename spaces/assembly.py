@@ -232,7 +232,7 @@ def _apply(parts: Parts, training: Training, seed: int, remedy: Remedy, combinat
     extra = {"facts": now} if remedy.wants_facts else {}
     change = remedy.function(parts.value(remedy.slot), **own, **extra)
     parts.put(remedy.slot, change.value)
-    parts.receipts += (Receipt(remedy.name, remedy.slot, change.receipt),)
+    parts.receipts += (Receipt(remedy.name, remedy.slot, change.receipt, change.told),)
 
 
 def _check_schedule_keeps(schedule: Schedule, optimizer: Optimizer) -> None:

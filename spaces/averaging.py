@@ -70,3 +70,7 @@ def _values(model: nn.Module) -> list[torch.Tensor]:
 def _copy(values: list[torch.Tensor], into: list[torch.Tensor]) -> None:
     for value, target in zip(values, into, strict=True):
         target.copy_(value)
+
+
+SOURCES = (_values, _copy, Averaging)
+"""What code without us needs of this module."""

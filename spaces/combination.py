@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -121,14 +120,17 @@ def checked(params: Mapping[str, Any], catalogue: Mapping[str, Remedy]) -> Combi
         if owner not in chosen or own not in catalogue[owner].distributions:
             msg = f"parameter {key!r} belongs to no chosen remedy"
             raise InputError(msg)
-        # A fix may carry a value outside the range searched, but not one of another kind.
-        default = catalogue[owner].defaults[own]
-        numeric = isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool)
-        numeric = numeric and math.isfinite(value)
-        if not numeric and not catalogue[owner].distributions[own].holds(value):
-            msg = f"{key} is {value!r}; it may be {catalogue[owner].distributions[own]}"
+        distribution = catalogue[owner].distributions[own]
+        complete[key] = _as_meant(value, catalogue[owner].defaults[own])
+        if not distribution.holds(complete[key]):
+            msg = f"{key} is {value!r}; it may be {distribution}"
             raise InputError(msg)
     for name in chosen:
         for own, default in catalogue[name].defaults.items():
             complete.setdefault(f"{name}.{own}", default)
     return Combination.of(complete)
+
+
+def _as_meant(value: Any, default: Scalar) -> Any:
+    """Return a number as the kind of number its hyperparameter has: whoever writes 1 in YAML means 1.0."""
+    return float(value) if isinstance(default, float) and type(value) is int else value

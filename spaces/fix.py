@@ -13,7 +13,8 @@ import yaml
 from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.combination import Combination, checked
 from remedy.spaces.error import InputError
-from remedy.spaces.remedy import Remedy
+from remedy.spaces.python import Piece, script
+from remedy.spaces.remedy import Receipt, Remedy
 from remedy.spaces.training import Training
 
 SCHEMA = 1
@@ -67,6 +68,25 @@ def fix_text(params: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     text = yaml.dump(content, Dumper=_Writer, sort_keys=False)
     how = "remedy.load_fix(path).apply(training), or REMEDY_FIX=path python script.py"
     return f"# Found by remedy. Apply it: {how}\n{text}"
+
+
+def python_text(
+    combination: Combination, catalogue: Mapping[str, Remedy], receipts: Iterable[Receipt], about: Iterable[str]
+) -> str:
+    """Return a training script in plain Python with the fix in it, as the receipts of one of its runs show it."""
+    told, pieces = {receipt.remedy: receipt.told for receipt in receipts}, []
+    for name in combination.remedies.values():
+        python = catalogue[name].python
+        own = {key.split(".", 1)[1]: value for key, value in combination.items if key.startswith(f"{name}.")}
+        code = python.code({**catalogue[name].defaults, **own}, told[name]) if python and name in told else None
+        pieces.append(
+            Piece(
+                Combination.of({k: v for k, v in combination.items if v == name or k.startswith(f"{name}.")}).label,
+                python,
+                code,
+            )
+        )
+    return script(pieces, about)
 
 
 def load_fix(path: str | Path, remedies: Iterable[Remedy] = ()) -> Fix:

@@ -59,6 +59,8 @@ class Logits:
 
     read: Callable[[torch.Tensor], torch.Tensor]
     found: str
+    path: str | None = None
+    """Of the module whose input they are, where they are that."""
 
 
 class UnknownLogitsError(RuntimeError):
@@ -96,7 +98,8 @@ def find(model: nn.Module, inputs: torch.Tensor, squash: Squash) -> Logits:
     if head is not None:
         path, module = head
         module.register_forward_hook(_mark)
-        return Logits(remembered, f"the input of {path} ({type(module).__name__})")
+        where = next(own for own, found in model.named_modules() if found is module)
+        return Logits(remembered, f"the input of {path} ({type(module).__name__})", where)
     places = {mode: _place(seen, squash) for mode, seen in passes.items()}
     if (found := places[True]) is None:
         told = f"no tensor that the outputs are the {squash.value} of, so the logarithm of the outputs is used"

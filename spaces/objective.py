@@ -74,6 +74,11 @@ class Criterion:
         """The class that the loss leaves out."""
         return ignored_by(self.loss)
 
+    @property
+    def plain(self) -> bool:
+        """Whether the loss is computed from the very outputs and targets."""
+        return self.read is _as_is and self.turn is _as_is
+
     def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the scalar loss of a batch."""
         return self.loss(self.read(outputs), self.turn(targets))

@@ -30,3 +30,8 @@ def refuse_other_than_logits(criterion: Criterion, facts: Facts, *, several: boo
         raise Inapplicable("the loss does not read logits")
     if several and facts.kind not in (TargetKind.CLASS_INDEX, TargetKind.ONE_HOT):
         raise Inapplicable(f"the targets are {facts.kind}, not one of several classes, each with a logit")
+
+
+def said_if_plain(criterion: Criterion) -> dict[str, bool]:
+    """Return what tells a remedy's Python code that the outputs are what the loss reads."""
+    return {"plain": True} if criterion.plain else {}

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from remedy.spaces.distribution import Choice, Distribution, Float, Int, Scalar
+from remedy.spaces.python import Python
 from remedy.spaces.slot import Slot
 from remedy.spaces.symptom import Symptom
 
@@ -24,10 +25,14 @@ class Inapplicable(Exception):  # noqa: N818  (a finding, not an error: the outc
 
 @dataclass(frozen=True)
 class Change:
-    """What a remedy returns: the new value of its slot, and what changed (module paths, counts, old -> new)."""
+    """What a remedy returns: the new value of its slot, and what changed (module paths, counts, old -> new).
+
+    `told` says of the change, as plain data, what its `Python` code needs to know beside the hyperparameters.
+    """
 
     value: Any
     receipt: str
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a change that does not say what it changed."""
@@ -43,6 +48,7 @@ class Receipt:
     remedy: str
     slot: Slot
     text: str
+    told: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,13 @@ class Remedy:
     distributions: Mapping[str, Distribution] = field(default_factory=dict)
     defaults: Mapping[str, Scalar] = field(default_factory=dict)
     wants_facts: bool = False
+    python: Python | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def declared_in(self) -> str:
+        """The file that declares it."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        return str(getattr(code, "co_filename", ""))
 
     def first(self) -> dict[str, Scalar]:
         """Return the flat parameters of this remedy alone, with the values that are tried first."""
@@ -77,6 +90,7 @@ def remedy(
     invasiveness: int,
     source: str,
     name: str | None = None,
+    python: Python | None = None,
     **distributions: Distribution,
 ) -> Callable[[Callable[..., Change]], Remedy]:
     """Declare a function as a remedy of `slot`.
@@ -87,6 +101,7 @@ def remedy(
         invasiveness: 1 (a number changes) to 5 (the architecture changes).
         source: paper, post or page that proposes it.
         name: defaults to the function's name.
+        python: code that makes the same change without remedy, where there is such code.
         distributions: one for each keyword-only hyperparameter of the function, under the same name; the function's
             default is the value tried first and must lie in the distribution.
 
@@ -108,6 +123,9 @@ def remedy(
         if not summary or not source.strip():
             msg = f"remedy {label!r}: needs a docstring of one sentence and a source"
             raise ValueError(msg)
+        if python is not None and not (isinstance(python, Python) and python.valid):
+            msg = f"remedy {label!r}: python is {python!r:.80}; it may be a remedy.Python whose every $ begins a name"
+            raise ValueError(msg)
         return Remedy(
             name=label,
             slot=_slot(label, slot),
@@ -119,6 +137,7 @@ def remedy(
             distributions=MappingProxyType(dict(distributions)),
             defaults=MappingProxyType(defaults),
             wants_facts=wants_facts,
+            python=python,
         )
 
     return declare

@@ -10,7 +10,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 Interval = Literal["epoch", "step"]
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,15 @@ class Stretch:
 class Stretched:
     """Steps the scheduler below `ratio` times, in the mean, for each step of its own."""
 
+    _rounding = 1e-9
+
     def __init__(self, below: Any, ratio: float) -> None:
         self.below, self._ratio, self._taken = below, ratio, 0
 
     def step(self) -> None:
         """Go on by one."""
-        before, self._taken = int(self._taken * self._ratio + _ROUNDING), self._taken + 1
-        for _ in range(int(self._taken * self._ratio + _ROUNDING) - before):
+        before, self._taken = int(self._taken * self._ratio + self._rounding), self._taken + 1
+        for _ in range(int(self._taken * self._ratio + self._rounding) - before):
             self.below.step()
 
     def get_last_lr(self) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import importlib.util
@@ -12,18 +11,17 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from remedy.spaces.error import InputError, UserCodeError, raised
+from remedy.spaces.place import default, locate, top_level
 from remedy.spaces.process import Globals
 from remedy.spaces.remedy import Remedy
 from remedy.spaces.script import Script
 from remedy.spaces.training import Training
 
-DEFAULT = "training"
 _AFTER: dict[str, Globals] = {}
 """What each file leaves set, found when it is first imported in this process."""
 
@@ -38,20 +36,23 @@ class Source:
     module: str = ""
     script: Script | None = None
     """What is known of a script (door B); its `function` is empty."""
+    beside: tuple[Source, ...] = ()
+    """The files that declare remedies beside the training's own; they name no function."""
 
     @property
     def name(self) -> str:
         """`file.py:function`, `package.module:function`, or a script with its arguments, for people."""
         place = self.module or self.path
         if self.script is None:
-            return f"{place}:{self.function}"
+            return f"{place}:{self.function}" if self.function else place
         return shlex.join([place, "--", *self.script.args]) if self.script.args else place
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Source:
         """Read what `dataclasses.asdict` made of it."""
         script = data.get("script")
-        return cls(**{**data, "script": None if script is None else Script.from_json(script)})
+        beside = tuple(cls.from_json(one) for one in data.get("beside", ()))
+        return cls(**{**data, "script": None if script is None else Script.from_json(script), "beside": beside})
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class Loaded:
         return self.training
 
 
-def find(target: str, args: Sequence[str] = ()) -> Source:
-    """Read a TARGET without running any of its code. `args` are for a script.
+def find(target: str, args: Sequence[str] = (), remedies: Sequence[str] = ()) -> Source:
+    """Read a TARGET without running any of its code. `args` are for a script, `remedies` files that declare some.
 
     Raises:
         InputError: no such file or function, a file that does not parse, or arguments for something else.
@@ -89,11 +90,11 @@ def find(target: str, args: Sequence[str] = ()) -> Source:
     if colon and not function and place != target:
         msg = f"target {target!r} ends in a colon; it may be file.py:function or package.module:function"
         raise InputError(msg)
-    path, module = _locate(place)
+    path, module = locate(place)
     content = path.read_bytes()
-    names, calls_prepare = _top_level(path, content)
+    names, calls_prepare = top_level(path, content)
     if not function:
-        function = _default(path, names, calls_prepare=calls_prepare)
+        function = default(path, names, calls_prepare=calls_prepare)
     elif function not in names:
         offered = ", ".join(sorted(name for name in names if not name.startswith("_"))) or "nothing"
         msg = f"{place} defines no function {function!r} at its top level; it defines {offered}"
@@ -102,7 +103,15 @@ def find(target: str, args: Sequence[str] = ()) -> Source:
     if args and script is None:
         msg = f"arguments after -- are for a script, and {place}:{function} is a function; it is called without any"
         raise InputError(msg)
-    return Source(str(path.resolve()), function, hashlib.sha256(content).hexdigest(), module, script)
+    beside = tuple(_beside(name) for name in remedies)
+    return Source(str(path.resolve()), function, hashlib.sha256(content).hexdigest(), module, script, beside)
+
+
+def _beside(name: str) -> Source:
+    path, module = locate(name, "remedies", "remedies: functions under @remedy.remedy")
+    content = path.read_bytes()
+    top_level(path, content)
+    return Source(str(path.resolve()), "", hashlib.sha256(content).hexdigest(), module)
 
 
 def found_again(source: Source) -> Source:
@@ -111,88 +120,14 @@ def found_again(source: Source) -> Source:
     Raises:
         InputError: as `find`.
     """
-    place = source.module or source.path
+    place, beside = source.module or source.path, [own.module or own.path for own in source.beside]
     if source.script is None:
-        return find(f"{place}:{source.function}")
-    now = find(place, source.script.args)
+        return find(f"{place}:{source.function}", (), beside)
+    now = find(place, source.script.args, beside)
     if now.script is None:
         msg = f"{place} is no script any more: it defines training()"
         raise InputError(msg)
     return replace(now, script=source.script)
-
-
-def _locate(place: str) -> tuple[Path, str]:
-    path = Path(place)
-    if path.suffix == ".py" or path.exists() or "/" in place:
-        if not path.is_file():
-            kind = "is a folder" if path.is_dir() else "does not exist"
-            msg = f"target file {place!r} {kind}; it may be a Python file with a function that returns remedy.Training"
-            raise InputError(msg)
-        if path.suffix != ".py":
-            msg = f"target file {place!r} is no Python file; it may be file.py:function"
-            raise InputError(msg)
-        return path, ""
-    file = _file_of(place)
-    if file is None:
-        msg = f"target {place!r} is neither a file nor a module that can be found; it may be file.py:function"
-        raise InputError(msg)
-    return file, place
-
-
-def _file_of(module: str) -> Path | None:
-    """Find a module's file without importing the packages above it."""
-    where: list[str] | None = [str(Path.cwd()), *sys.path]
-    spec = None
-    for part in module.split("."):
-        spec = PathFinder.find_spec(part, where) if part and where else None
-        if spec is None:
-            return None
-        where = list(spec.submodule_search_locations or ())
-    return Path(spec.origin) if spec is not None and spec.origin and Path(spec.origin).is_file() else None
-
-
-def _top_level(path: Path, content: bytes) -> tuple[set[str], bool]:
-    try:
-        tree = ast.parse(content, str(path))
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        msg = f"{path} does not parse: {getattr(error, 'msg', error)}" + (f" (line {line})" if line else "")
-        raise InputError(msg) from None
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {t.id for t in node.targets if isinstance(t, ast.Name)}
-        elif isinstance(node, ast.ImportFrom | ast.Import):
-            names |= {alias.asname or alias.name for alias in node.names}
-    prepare = any(isinstance(node, ast.Call) and _is_prepare(node.func, tree) for node in ast.walk(tree))
-    return names, prepare
-
-
-def _is_prepare(called: ast.expr, tree: ast.Module) -> bool:
-    """Whether this is `remedy.prepare`, under whatever names it was imported."""
-    known = {
-        alias.asname or alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module == "remedy")
-        for alias in node.names
-        if alias.name == ("remedy" if isinstance(node, ast.Import) else "prepare")
-    }
-    whose = called.value if isinstance(called, ast.Attribute) and called.attr == "prepare" else called
-    return isinstance(whose, ast.Name) and whose.id in known
-
-
-def _default(path: Path, names: set[str], *, calls_prepare: bool) -> str:
-    if DEFAULT in names and calls_prepare:
-        msg = f"{path} both defines training() and calls remedy.prepare; name the function: {path}:training"
-        raise InputError(msg)
-    if DEFAULT in names:
-        return DEFAULT
-    if calls_prepare:
-        return ""
-    msg = f"{path} neither defines training() nor calls remedy.prepare; say which function: {path}:FUNCTION"
-    raise InputError(msg)
 
 
 def load(source: Source) -> Loaded:
@@ -203,9 +138,9 @@ def load(source: Source) -> Loaded:
         InputError: the function returned something else.
     """
     if source.script is not None:
-        return Loaded(source, None, ())
+        return Loaded(source, None, declared(source))
     try:
-        module = _import(source)
+        module, beside = _import(source), declared(source)
         # What the file sets when it is imported holds for every run, not for the first in a process alone.
         _AFTER.setdefault(_private(source), Globals.now()).put()
         made = getattr(module, source.function)()
@@ -219,14 +154,46 @@ def load(source: Source) -> Loaded:
     if not isinstance(made, Training):
         msg = f"{source.name} returned {made!r:.80}; it may return a remedy.Training"
         raise InputError(msg)
-    own = {id(value): value for value in vars(module).values() if isinstance(value, Remedy)}
-    return Loaded(source, made, tuple(own.values()), code_of(source))
+    return Loaded(source, made, tuple(_once([*_remedies(module), *beside])), code_of(source))
+
+
+def declared(source: Source) -> tuple[Remedy, ...]:
+    """Import the files beside a training, and return the remedies that they declare.
+
+    Raises:
+        UserCodeError: a file raised; a mistake in a declaration is told so.
+        InputError: a file declares none.
+    """
+    found: list[Remedy] = []
+    for own in source.beside:
+        try:
+            mine = _remedies(_import(own))
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever the user's code raises is one sentence)
+            raise raised(own.name, error) from None
+        if not mine:
+            raise InputError(f"remedies file {own.name!r} declares none; it may be one with @remedy.remedy functions")
+        found += mine
+    return tuple(_once(found))
+
+
+def _remedies(module: ModuleType) -> list[Remedy]:
+    return [value for value in vars(module).values() if isinstance(value, Remedy)]
+
+
+def _once(remedies: Sequence[Remedy]) -> list[Remedy]:
+    """Leave out what two files hold of one declaration: imported by one from the other, or under two names."""
+    found: dict[tuple[str, str], Remedy] = {}
+    for own in remedies:
+        found.setdefault((own.name, own.declared_in), own)
+    return list(found.values())
 
 
 def code_of(source: Source) -> dict[str, str]:
     """Return the hash of each file of the user's folder that this process has imported, by its path below it."""
     folder = (Path.cwd() if source.module else Path(source.path).parent).resolve()
-    found = {Path(source.path).resolve(): source.sha256}
+    found = {Path(own.path).resolve(): own.sha256 for own in (source, *source.beside)}
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         # An environment may lie in the user's folder; what is installed is told by its version.

@@ -13,6 +13,7 @@ from remedy.spaces.remedy import Inapplicable
 from remedy.spaces.surgery import Weighted
 
 Draw = Callable[[torch.Tensor], torch.Tensor]
+_WHOLE = "the model"
 
 
 def lecun_normal_(weight: torch.Tensor) -> torch.Tensor:
@@ -32,7 +33,12 @@ def redraw(model: nn.Module, draw: Draw) -> list[str]:
         raise Inapplicable("the model has no Linear or Conv layer")
     for module in found.values():
         fill(module, draw)
-    return [path or "the model" for path in found]
+    return [path or _WHOLE for path in found]
+
+
+def path_of(told: str) -> str:
+    """Return the path that `redraw` told: a model that is one layer has an empty one."""
+    return "" if told == _WHOLE else told
 
 
 @torch.no_grad()

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+_WEIGHTS = frozenset({"equal_weights", "weight_scale", "frozen"})
+_EXPLAINED_BY = {
+    "no_gradient": frozenset({"targets_with_gradient"}),
+    "zero_gradient": _WEIGHTS | {"half_precision", "half_weights", "objective"},
+    "vanishing_gradient": _WEIGHTS,
+    "even_signal": _WEIGHTS,
+    "large_signal": _WEIGHTS | {"input_scale"},
+    "dead_units": _WEIGHTS,
+    "scaled_twice": frozenset({"input_scale"}),
+    "outputs": _WEIGHTS | {"first_loss", "objective"},
+    "mixed_samples": frozenset({"objective"}),
+    "loss_sign": frozenset({"objective"}),
+    "broadcast": frozenset({"objective"}),
+    "first_update": _WEIGHTS
+    | {"zero_gradient", "half_weights", "half_precision", "objective", "learning_rate", "input_scale", "reduction"},
+}
 
 
 @dataclass(frozen=True)
@@ -13,3 +31,14 @@ class Finding:
     level: str
     message: str
     suggests: tuple[str, ...] = ()
+
+
+def unexplained(found: Iterable[Finding], more: Iterable[Finding]) -> list[Finding]:
+    """Leave out what is a consequence of something found: one cause, one sentence."""
+    said = {finding.check for finding in found}
+    return [finding for finding in more if not said & _EXPLAINED_BY.get(finding.check, frozenset())]
+
+
+def errors_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return them in the order in which they are said."""
+    return tuple(sorted(findings, key=lambda finding: finding.level != "error"))

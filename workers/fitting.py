@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -13,21 +14,32 @@ from remedy.spaces.facade import facade
 from remedy.spaces.given import Given
 from remedy.spaces.parts import Parts
 from remedy.spaces.rebinding import Replaced
+from remedy.spaces.remedy import Remedy
 from remedy.spaces.script import Script
 from remedy.spaces.slot import Slot
 from remedy.spaces.training import Training
 from remedy.workers.handles import Ear, ToldLoss, tell_batches, tell_steps
 
 
-def fit(given: Given, script: Script, combination: Combination, *, seed: int, data_seed: int) -> tuple[Training, Parts]:
+def fit(
+    given: Given,
+    script: Script,
+    combination: Combination,
+    *,
+    seed: int,
+    data_seed: int,
+    own: Iterable[Remedy] = (),
+) -> tuple[Training, Parts]:
     """Apply the combination to what the script made; returns the training that it is, and the parts as they are now.
+
+    `own` are remedies beside the catalogue's.
 
     Raises:
         InputError: the parts cannot be what they are.
         Inapplicable: a remedy found nothing to change.
     """
     training = facade(given, script)
-    catalogue = {remedy.name: remedy for remedy in REMEDIES}
+    catalogue = {remedy.name: remedy for remedy in (*REMEDIES, *own)}
     return training, assemble(training, combination, catalogue, seed=seed, data_seed=data_seed)
 
 

@@ -20,6 +20,7 @@ from remedy.spaces.outcome import Outcome
 from remedy.spaces.parts import Parts
 from remedy.spaces.remedy import Inapplicable
 from remedy.spaces.script import Script
+from remedy.spaces.target import declared
 from remedy.workers.detectors.catalogue import detectors
 from remedy.workers.ending import broken, ended, stopped
 from remedy.workers.evaluation import Evaluation, described
@@ -178,7 +179,8 @@ class Live:
         given, order = Given.of(arguments), self._order
         script = dataclasses.replace(self._script, goal=self._script.goal if order.goal is None else order.goal)
         chosen = Combination.of(order.params)
-        training, parts = fit(given, script, chosen, seed=order.seed, data_seed=order.data_seed)
+        own = declared(order.source)
+        training, parts = fit(given, script, chosen, seed=order.seed, data_seed=order.data_seed, own=own)
         setting = setting_of(training, parts)
         self._watch = Watch(setting, detectors(setting), order.may_succeed_early)
         parts.model.train()

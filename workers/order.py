@@ -27,7 +27,8 @@ class WorkOrder:
     `number` is the run's number in its study, from 0. `timeout` is in seconds, None without limit. `goal` replaces the
     training's own where it is not None. `log` is the file that takes what the user's code prints, empty for none;
     `checkpoint` the file that keeps a long run's state, empty for none. `returns_log` has what is printed come back
-    with the result, from workers that share no files with the controller.
+    with the result, from workers that share no files with the controller. `thorough` has a script's parts tried for
+    some hundred steps when they are prepared, where it is run to learn of it.
     """
 
     number: int
@@ -41,6 +42,7 @@ class WorkOrder:
     log: str = ""
     checkpoint: str = ""
     returns_log: bool = False
+    thorough: bool = False
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> WorkOrder:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import math
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,23 +15,25 @@ import torch
 from remedy.spaces.assembly import assemble, outputs_of
 from remedy.spaces.chance import held_classes
 from remedy.spaces.combination import Combination
-from remedy.spaces.error import InputError, raised
+from remedy.spaces.error import InputError, raised, sentence
 from remedy.spaces.metric import meets
 from remedy.spaces.objective import Scale, TargetKind
 from remedy.spaces.parts import Parts
 from remedy.spaces.slot import Slot
 from remedy.spaces.target import Loaded
 from remedy.spaces.training import Training
-from remedy.workers.finding import Finding
+from remedy.workers import response, samples, structure
+from remedy.workers.double import unmoved
+from remedy.workers.finding import Finding, errors_first, unexplained
+from remedy.workers.glance import Glance
 from remedy.workers.loop import check_loss
 from remedy.workers.observation import Setting
+from remedy.workers.probation import Probation, probation
 from remedy.workers.run import catalogue_of, setting_of
-from remedy.workers.structure import CHECKS
 
-_IMBALANCE = 10
-_INPUT_MEAN, _INPUT_STD = 1.0, (0.1, 10.0)
 _LOSS_OFF = 1.0
 _FLAT_MARGIN = 30.0
+_QUICK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class Preflight:
     device: str
     classes: int
     closed: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    """Checks that could not be made, each with what it raised."""
+    probation: Probation | None = None
+    """What some hundred steps show, where they were asked for."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Preflight:
@@ -52,7 +59,9 @@ class Preflight:
         numbers = {name: float(said[name]) for name in ("prior", "entropy", "chance", "goal")}
         findings = tuple(Finding(**{**found, "suggests": tuple(found["suggests"])}) for found in data["findings"])
         setting = Setting(**{**said, **numbers, "kind": TargetKind(said["kind"])})
-        return cls(**{**data, "findings": findings, "setting": setting, "closed": tuple(data["closed"])})
+        lists = {name: tuple(data.get(name, ())) for name in ("closed", "left_out")}
+        tried = Probation.from_json(data["probation"]) if data.get("probation") else None
+        return cls(**{**data, "findings": findings, "setting": setting, **lists, "probation": tried})
 
     @property
     def suggested(self) -> tuple[str, ...]:
@@ -60,22 +69,46 @@ class Preflight:
         return tuple(dict.fromkeys(name for finding in self.findings for name in finding.suggests))
 
 
-def preflight(loaded: Loaded, training: Training, seed: int, data_seed: int) -> Preflight:
+def preflight(loaded: Loaded, training: Training, seed: int, data_seed: int, *, thorough: bool = False) -> Preflight:
     """Build the untouched training, push one batch through it, and say what is wrong.
 
-    `training` is the loaded one with the study's goal. No optimizer step is made.
+    `training` is the loaded one with the study's goal. No optimizer step is made, unless it is to be `thorough`: then
+    doubles of the parts are trained for some hundred steps.
 
     Raises:
         InputError: the training cannot run at all, or cannot be judged.
     """
-    name = loaded.source.name
+    name, began = loaded.source.name, time.monotonic()
     try:
         parts = assemble(training, Combination(), catalogue_of(loaded), seed=seed, data_seed=data_seed)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001  (the user's builders may raise anything)
         raise _explained(name, training, error) from None
-    return examined(name, training, parts)
+    took = time.monotonic() - began
+    found = examined(name, training, parts)
+    if not thorough:
+        return found
+
+    def again() -> Parts:
+        # A loss may count its calls: each beginning has one of its own.
+        own = replace(training, loss=copy.deepcopy(training.loss))
+        return assemble(own, Combination(), catalogue_of(loaded), seed=seed, data_seed=data_seed)
+
+    if took < _QUICK_SECONDS:
+        return tried(found, parts, again)
+    left_out = (*found.left_out, f"determinism (building the training takes {took:.0f} s)")
+    return tried(replace(found, left_out=left_out), parts, None)
+
+
+def tried(found: Preflight, parts: Parts, again: Callable[[], Parts] | None) -> Preflight:
+    """Add what some hundred steps show; `again` builds the run once more from the same seed."""
+    try:
+        shown = probation(parts, again)
+    except Exception as error:  # noqa: BLE001  (a check must not break what it looks at)
+        shown = Probation(left_out=(f"probation ({sentence(error)})",))
+    more = unexplained(found.findings, shown.findings)
+    return replace(found, findings=errors_first([*found.findings, *more]), probation=shown)
 
 
 def examined(name: str, training: Training, parts: Parts) -> Preflight:
@@ -97,23 +130,27 @@ def examined(name: str, training: Training, parts: Parts) -> Preflight:
         msg = f"{name}: the validation set holds one class only; it may hold two or more"
         raise InputError(msg)
     refuse_guessing(setting)
-    findings = _found(
-        lambda: _inputs(parts),
-        lambda: _balance(parts),
-        lambda: _head(parts, outputs),
-        lambda: _flat_loss(parts, outputs),
-        lambda: _first_loss(setting, loss),
-        *(partial(check, parts) for check in CHECKS),
-    )
-    errors_first = tuple(sorted(findings, key=lambda finding: finding.level != "error"))
+    with unmoved(parts):
+        findings, left_out = _found(
+            {
+                "inputs": lambda: samples.inputs(parts),
+                "balance": lambda: samples.balance(parts),
+                "head": lambda: _head(parts, outputs),
+                "flat_loss": lambda: _flat_loss(parts, outputs),
+                "first_loss": lambda: _first_loss(setting, loss),
+                **{check.__name__: partial(check, parts) for check in (*structure.CHECKS, *samples.CHECKS)},
+            }
+        )
+        findings, left_out = _looked_at(parts, findings, left_out)
     return Preflight(
-        errors_first,
+        errors_first(findings),
         setting,
         parts.facts.batch_size,
         sum(p.numel() for p in parts.model.parameters()),
         str(parts.device),
         parts.facts.classes,
         ("sampling", "batch_size") if parts.value(Slot.BATCH_SIZE) is None else (),
+        tuple(left_out),
     )
 
 
@@ -129,13 +166,27 @@ def refuse_guessing(setting: Setting) -> None:
         raise InputError(msg)
 
 
-def _found(*checks: Callable[[], list[Finding]]) -> list[Finding]:
-    """Return what the checks find; one that cannot be made on this training finds nothing."""
-    found: list[Finding] = []
-    for check in checks:
-        with contextlib.suppress(Exception):
+def _found(checks: Mapping[str, Callable[[], list[Finding]]]) -> tuple[list[Finding], list[str]]:
+    """Return what the checks find, and which cannot be made on this training, with the reason."""
+    found, left_out = [], []
+    for name, check in checks.items():
+        try:
             found += check()
-    return found
+        except Exception as error:  # noqa: BLE001  (a check must not break what it looks at)
+            left_out.append(f"{name} ({sentence(error)})")
+    return found, left_out
+
+
+def _looked_at(parts: Parts, found: list[Finding], left_out: list[str]) -> tuple[list[Finding], list[str]]:
+    """Add what one look at the model's response shows; inputs that are not finite show nothing."""
+    if any(finding.check.startswith("non_finite") for finding in found):
+        return found, left_out
+    try:
+        seen = Glance.of(parts)
+    except Exception as error:  # noqa: BLE001
+        return found, [*left_out, f"response ({sentence(error)})"]
+    more, without = _found({check.__name__: partial(check, parts, seen) for check in response.CHECKS})
+    return found + unexplained(found, more), left_out + without
 
 
 def _explained(name: str, training: Training, error: Exception) -> InputError:
@@ -191,30 +242,6 @@ def _check_targets(parts: Parts, outputs: torch.Tensor) -> None:
     if facts.kind in (TargetKind.REAL, TargetKind.BINARY) and outputs.numel() != facts.targets.numel():
         msg = f"model and targets do not fit: outputs have shape {shapes[0]}, targets {shapes[1]}"
         raise InputError(msg)
-
-
-def _inputs(parts: Parts) -> list[Finding]:
-    inputs: Any = parts.facts.inputs
-    if not inputs.is_floating_point():
-        return []
-    odd = int((~torch.isfinite(inputs)).sum())
-    if odd:
-        message = f"{odd} of {inputs.numel()} input values looked at are NaN or infinite"
-        return [Finding("non_finite_inputs", "error", message, ("repair_non_finite",))]
-    mean, std = float(inputs.mean()), float(inputs.std())
-    if abs(mean) > _INPUT_MEAN or not _INPUT_STD[0] <= std <= _INPUT_STD[1]:
-        message = f"inputs have mean {mean:.3g} and standard deviation {std:.3g}; nets expect about 0 and 1"
-        return [Finding("input_scale", "warning", message, ("standardise", "min_max", "robust_scale"))]
-    return []
-
-
-def _balance(parts: Parts) -> list[Finding]:
-    present = [count for count in parts.facts.counts if count]
-    # A sampler of the user's own already deals with it, one way or another.
-    if not present or parts.facts.resampled or max(present) <= _IMBALANCE * min(present):
-        return []
-    message = f"the largest class has {max(present)} samples, the smallest {min(present)}"
-    return [Finding("class_imbalance", "warning", message, ("class_weights", "balanced_sampler"))]
 
 
 def _head(parts: Parts, outputs: torch.Tensor) -> list[Finding]:

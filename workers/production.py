@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from remedy.spaces.facade import closed
 from remedy.spaces.fix import Fix, load_fix
 from remedy.spaces.given import Given
 from remedy.spaces.parts import Parts
+from remedy.spaces.remedy import Remedy
 from remedy.spaces.script import Script
 from remedy.spaces.seeding import Generators
 from remedy.spaces.slot import Slot
@@ -29,7 +31,10 @@ class Production:
         Raises:
             InputError: there is none, or none that can be read.
         """
-        self._fix: Fix = load_fix(path)
+        # The script may declare remedies of its own, or import them, before it calls `prepare`.
+        main = vars(sys.modules["__main__"]).values()
+        self._own = tuple(value for value in main if isinstance(value, Remedy))
+        self._fix: Fix = load_fix(path, self._own)
         self._path = path
         self._parts: Parts | None = None
         self._script = _script(self._fix)
@@ -55,7 +60,7 @@ class Production:
             )
         mode, generators, order = given.model.training, Generators.now(), _orders(train)
         seed = torch.initial_seed() % (1 << 31)
-        _, self._parts = fit(given, self._script, self._fix.combination, seed=seed, data_seed=seed)
+        _, self._parts = fit(given, self._script, self._fix.combination, seed=seed, data_seed=seed, own=self._own)
         generators.put()
         for owner, generator in order:
             owner.generator = generator

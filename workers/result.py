@@ -84,7 +84,9 @@ class RunResult:
                 "metric": float(raw["metric"]),
                 "verdict": _verdict(raw["verdict"]) if raw.get("verdict") else None,
                 "notes": tuple(_verdict(note) for note in raw.get("notes", ())),
-                "receipts": tuple(Receipt(r["remedy"], Slot(r["slot"]), r["text"]) for r in raw.get("receipts", ())),
+                "receipts": tuple(
+                    Receipt(r["remedy"], Slot(r["slot"]), r["text"], r.get("told", {})) for r in raw.get("receipts", ())
+                ),
                 "curves": {
                     name: tuple((int(step), float(value)) for step, value in curve)
                     for name, curve in raw.get("curves", {}).items()

@@ -147,17 +147,17 @@ def catalogue_of(loaded: Loaded) -> Mapping[str, Remedy]:
     """Return our remedies and the training's own by name.
 
     Raises:
-        InputError: an own remedy has the name of one of ours.
+        InputError: an own remedy has the name of one of ours, or of another own one.
     """
-    ours = {remedy.name: remedy for remedy in REMEDIES}
+    known = {remedy.name: remedy for remedy in REMEDIES}
     for remedy in loaded.remedies:
-        if remedy.name in ours:
-            msg = (
-                f"remedy {remedy.name!r} of {loaded.source.name} has the name of one in the catalogue; give it another"
-            )
+        if remedy.name in known:
+            other = known[remedy.name]
+            whose = f"that of {other.declared_in}" if other in loaded.remedies else "one in the catalogue"
+            msg = f"remedy {remedy.name!r} of {remedy.declared_in} has the name of {whose}; give it another"
             raise InputError(msg)
-        ours[remedy.name] = remedy
-    return ours
+        known[remedy.name] = remedy
+    return known
 
 
 def prepare(training: Training, order: WorkOrder) -> Training:

@@ -16,7 +16,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from remedy.spaces.error import InputError
 from remedy.spaces.process import reset_process
 from remedy.spaces.seeding import derive, seed_all
-from remedy.spaces.target import unchanged
+from remedy.spaces.target import declared, unchanged
 from remedy.workers.door import Door
 from remedy.workers.live import Live
 from remedy.workers.mailbox import Mailbox
@@ -33,6 +33,7 @@ def main(order_file: str) -> None:
     behind: Live | Survey = Survey(order, box) if said["learn"] else Live(order, box)
     Door.behind = behind
     try:
+        declared(order.source)  # before anything is seeded: an import may draw numbers
         path = _scene(order)
         runpy.run_path(str(path), run_name="__main__")
     except SystemExit as error:

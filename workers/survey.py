@@ -23,15 +23,17 @@ from remedy.spaces.seeding import derive, seed_all
 from remedy.spaces.target import code_of
 from remedy.spaces.training import Training
 from remedy.workers.ending import broken
+from remedy.workers.finding import Finding, errors_first
 from remedy.workers.fitting import fit, handed
 from remedy.workers.live import leave, number
 from remedy.workers.mailbox import Mailbox
 from remedy.workers.order import WorkOrder
-from remedy.workers.preflight import Preflight, examined, refuse_guessing
+from remedy.workers.preflight import Preflight, examined, refuse_guessing, tried
 from remedy.workers.result import RunResult
 from remedy.workers.run import PROGRESS_SECONDS, setting_of
 
 _MOST_REPORTS = 200
+_LOOKED_AT = 20
 
 
 class Survey:
@@ -48,6 +50,8 @@ class Survey:
         self._training: Training | None = None
         self._found: Preflight | None = None
         self._steps = self._losses = self._batches = self._scheduled = 0
+        self._begun = self._kept = 0  # backward passes right after a step, and those that found its gradients
+        self._after_step = False
         self._reported: dict[str, float] = {}
         self._reports: list[int] = []
 
@@ -106,6 +110,7 @@ class Survey:
     def stepped(self) -> None:
         """Count the step."""
         self._steps += 1
+        self._after_step = True
 
     def delivered(self, _batch: Any, *, train: bool, last: bool) -> None:  # noqa: ARG002  (as all ears)
         """Count the batches trained on."""
@@ -115,6 +120,10 @@ class Survey:
 
     def _trained_on(self, _gradient: torch.Tensor) -> None:
         self._losses += 1
+        if self._after_step and self._begun < _LOOKED_AT and self._parts is not None:
+            self._begun += 1
+            self._kept += any(p.grad is not None and bool(p.grad.any()) for p in self._parts.model.parameters())
+        self._after_step = False
 
     @property
     def _seconds(self) -> float:
@@ -133,6 +142,8 @@ class Survey:
         self._training, parts = fit(given, self._script, Combination(), seed=order.seed, data_seed=order.data_seed)
         kept = copy.deepcopy(parts.model.state_dict())
         self._found = examined(order.source.name, self._training, parts)
+        if order.thorough:
+            self._found = tried(self._found, parts, None)
         parts.model.load_state_dict(kept)
         parts.model.train()
         seed_all(derive(order.seed, "training"))
@@ -151,6 +162,15 @@ class Survey:
             return own(*args, **named)
 
         scheduler.step = step
+
+    def _zero_grad(self) -> list[Finding]:
+        if self._begun < 2 or self._kept < self._begun:
+            return []
+        message = (
+            "the gradients of a step are still there when the next backward pass begins: optimizer.zero_grad() is "
+            "missing, so that each step adds up all gradients before it"
+        )
+        return [Finding("zero_grad", "error", message)]
 
     def _learned(self) -> dict[str, Any]:
         given, parts, training, found = self._given, self._parts, self._training, self._found
@@ -186,7 +206,8 @@ class Survey:
             reports=tuple(self._reports) if len(self._reports) <= _MOST_REPORTS else (),
             closed=shut,
         )
-        found = dataclasses.replace(found, setting=setting, closed=tuple(shut))
+        findings = errors_first([*found.findings, *self._zero_grad()])
+        found = dataclasses.replace(found, findings=findings, setting=setting, closed=tuple(shut))
         return {
             "script": dataclasses.asdict(script),
             "found": dataclasses.asdict(found),

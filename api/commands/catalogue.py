@@ -41,6 +41,7 @@ def remedies(asked: argparse.Namespace) -> int:
                 "first": dict(r.defaults),
                 "summary": r.summary,
                 "source": r.source,
+                "python": r.python is not None,
             }
             for r in chosen
         ]
@@ -54,6 +55,8 @@ def remedies(asked: argparse.Namespace) -> int:
             page.line(f"{key}: {distribution}; first {r.defaults[key]}", indent=2)
         if r.treats:
             page.line(f"treats {', '.join(s.value for s in r.treats)}", indent=2)
+        if r.python is not None:
+            page.line("exports as Python", indent=2)
         page.line(f"source: {r.source}", indent=2)
     if not chosen:
         page.line("no remedy fits both filters")

@@ -21,7 +21,7 @@ from remedy.search.home import Home, StudyFolder
 from remedy.search.parcel import PARCEL, pack, unpack
 from remedy.search.spec import Spec
 from remedy.spaces.error import InfrastructureError, InputError
-from remedy.spaces.target import found_again
+from remedy.spaces.target import Source, found_again
 from remedy.workers.ray_jobs import OVER, Jobs
 from remedy.workers.run import catalogue_of
 
@@ -45,10 +45,11 @@ def send(asked: argparse.Namespace, folder: StudyFolder, spec: Spec, *, again: b
     else:
         root = Path.cwd() if spec.source.module else Path(spec.source.path).parent
         parcel = pack(root)
-        path = os.path.relpath(spec.source.path, root)
         # A script is run in the folder that was sent, wherever that lies.
         script = spec.source.script and dataclasses.replace(spec.source.script, cwd="")
-        spec = dataclasses.replace(spec, source=dataclasses.replace(spec.source, path=path, script=script))
+        beside = tuple(_below(root, own) for own in spec.source.beside)
+        source = dataclasses.replace(_below(root, spec.source), script=script, beside=beside)
+        spec = dataclasses.replace(spec, source=source)
         folder.files.write(PARCEL, parcel)
     session = int(before.get("session", 0)) + 1
     job = {
@@ -72,6 +73,18 @@ def send(asked: argparse.Namespace, folder: StudyFolder, spec: Spec, *, again: b
         sys.stdout.write(_detached(spec.study, where(asked), json=asked.json))
         return 0
     return follow(folder, as_json=asked.json, home=where(asked))
+
+
+def _below(root: Path, source: Source) -> Source:
+    """Return a source named from the folder that is sent.
+
+    Raises:
+        InputError: it does not lie in there.
+    """
+    path = os.path.relpath(source.path, root)
+    if path.startswith(os.pardir):
+        raise InputError(f"{source.path} lies outside of {root}, the folder that is sent to the cluster; put it there")
+    return dataclasses.replace(source, path=path)
 
 
 def _detached(study: str, home: str, *, json: bool) -> str:
@@ -115,7 +128,8 @@ def conduct(asked: argparse.Namespace) -> int:
     asked.resource = [f"{name}={amount}" for name, amount in job.get("resources", {}).items()]
     asked.json, asked.home = True, None
     source = found_again(spec.source)
-    if source.sha256 != spec.source.sha256:
-        raise InputError(f"{spec.source.path} is not what study {spec.study!r} was submitted with")
+    for now, before in zip((source, *source.beside), (spec.source, *spec.source.beside), strict=True):
+        if now.sha256 != before.sha256:
+            raise InputError(f"{before.path} is not what study {spec.study!r} was submitted with")
     loaded = imported(spec, folder.log)
     return work(asked, home, folder, spec, tuple(catalogue_of(loaded).values()))

@@ -24,9 +24,11 @@ from remedy.spaces.error import InputError, TimeLimit, raised
 from remedy.spaces.fix import load_fix
 from remedy.spaces.outcome import Outcome
 from remedy.spaces.script import Script
+from remedy.workers.decision import decision
 from remedy.workers.executor import time_limit
 from remedy.workers.loop import train
 from remedy.workers.order import Phase, WorkOrder
+from remedy.workers.probation import Probation
 from remedy.workers.result import RunResult
 from remedy.workers.run import catalogue_of, perform
 
@@ -37,11 +39,18 @@ _PLAIN_EVERY = 10.0
 def check(asked: argparse.Namespace) -> int:
     """Pre-flight checks and one watched baseline run."""
     log = Home.of(asked.home).path / "logs" / "check.log"
-    found = checked(asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, log)
+    found = checked(
+        asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, log, thorough=True, remedies=asked.remedies
+    )
     result = _watched(asked, found, Combination(), log, data_seed=asked.seed)
+    converged, shown = result.outcome is Outcome.CONVERGED, found.found.probation or Probation()
+    findings = found.found.findings if converged else (*found.found.findings, *shown.doubts)
     told = {
         **_told(result, found, asked, log),
-        "preflight": [{**dataclasses.asdict(f), "suggests": list(f.suggests)} for f in found.found.findings],
+        "preflight": [{**dataclasses.asdict(f), "suggests": list(f.suggests)} for f in findings],
+        "decision": decision(shown, findings, converged=converged) or None,
+        "left_out": [*found.found.left_out, *shown.left_out],
+        "preflight_steps": shown.steps,
         "target_kind": str(found.found.setting.kind),
         "classes": found.found.classes,
         "chance": _finite(found.found.setting.chance),
@@ -54,7 +63,7 @@ def check(asked: argparse.Namespace) -> int:
 
 def plan(asked: argparse.Namespace) -> int:
     """What submit would do and cost."""
-    found = checked(asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, None)
+    found = checked(asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, None, remedies=asked.remedies)
     spec = specify(asked, found, "plan", totals(asked))
     space = space_of(found.remedies, spec, spec.closed)
     full = _seconds_per_step(found, asked) * found.found.setting.steps
@@ -117,7 +126,7 @@ def _seconds_per_step(found: Checked, asked: argparse.Namespace) -> float:
 def run(asked: argparse.Namespace) -> int:
     """One watched run, of the baseline or with a fix."""
     log = Home.of(asked.home).path / "logs" / "run.log"
-    found = checked(asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, log)
+    found = checked(asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, log, remedies=asked.remedies)
     fix = load_fix(asked.fix, found.loaded.remedies) if asked.fix else None
     combination = fix.combination if fix is not None else Combination()
     # The data as the study split them, so that what was held for validation there is not trained on here.

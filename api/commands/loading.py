@@ -14,7 +14,6 @@ from typing import IO
 
 from remedy.commands.script import surveyed
 from remedy.search.spec import Spec
-from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.error import TimeLimit, UserCodeError, raised
 from remedy.spaces.metric import parse_goal
 from remedy.spaces.process import reset_process
@@ -47,17 +46,25 @@ class Checked:
 
 
 def checked(
-    target: str, args: Sequence[str], goal: str | None, seed: int, limit: float | None, log: Path | None
+    target: str,
+    args: Sequence[str],
+    goal: str | None,
+    seed: int,
+    limit: float | None,
+    log: Path | None,
+    *,
+    thorough: bool = False,
+    remedies: Sequence[str] = (),
 ) -> Checked:
     """Find, load and check a training; a script is run once.
 
-    `limit` is in seconds; `log` takes what the user's code prints, and its traceback where it raises (None: nothing is
-    kept).
+    `thorough` checks train for some hundred steps. `limit` is in seconds; `log` takes what the user's code prints, and
+    its traceback where it raises (None: nothing is kept).
 
     Raises:
         InputError: it cannot be found, loaded, run or judged.
     """
-    source = find(target, args)
+    source = find(target, args, remedies)
     if os.environ.get(FIX):
         sys.stderr.write(f"remedy: {FIX} is set and ignored: what is looked at here is the untouched training\n")
     if source.script is not None:
@@ -70,14 +77,16 @@ def checked(
     with _said(doing), quiet(log) as kept:
         try:
             with time_limit(limit):
-                if source.script is not None:
-                    seen = surveyed(source, goal, seed, kept)
-                    return Checked(seen.loaded, seen.script, seen.found, REMEDIES, seen.seconds)
                 loaded = load(source)
+                known = tuple(catalogue_of(loaded).values())
+                if source.script is not None:
+                    seen = surveyed(source, goal, seed, kept, thorough=thorough)
+                    with_own = dataclasses.replace(seen.loaded, remedies=loaded.remedies)
+                    return Checked(with_own, seen.script, seen.found, known, seen.seconds)
                 training = loaded.builders
                 if goal is not None:
                     training = dataclasses.replace(training, goal=parse_goal(goal, training.metric))
-                found = preflight(loaded, training, seed, seed)
+                found = preflight(loaded, training, seed, seed, thorough=thorough)
         except UserCodeError as error:
             kept.write(error.trace)
             if log is not None and error.trace:
@@ -90,7 +99,7 @@ def checked(
         except TimeLimit as error:
             msg = f"loading and checking {source.name} {error}"
             raise TimeLimit(msg) from None
-    return Checked(loaded, training, found, tuple(catalogue_of(loaded).values()))
+    return Checked(loaded, training, found, known)
 
 
 def imported(spec: Spec, log: Path) -> Loaded:
@@ -100,13 +109,14 @@ def imported(spec: Spec, log: Path) -> Loaded:
         InputError: it cannot be found or loaded any more.
     """
     source = found_again(spec.source)
-    if source.script is not None:
-        return Loaded(source, None, (), code_now(source, spec.code))
     reset_process()
     with _said(f"loading {source.name}"), quiet(log) as kept:
         try:
             with time_limit(spec.run_timeout):
-                return load(source)
+                loaded = load(source)
+                return (
+                    loaded if source.script is None else dataclasses.replace(loaded, code=code_now(source, spec.code))
+                )
         except UserCodeError as error:
             kept.write(error.trace)
             error.args = (f"{error.args[0]}; traceback in {log}",)

@@ -26,8 +26,8 @@ class Surveyed:
     """What the run took."""
 
 
-def surveyed(source: Source, goal: str | None, seed: int, kept: io.TextIOBase) -> Surveyed:
-    """Run the script once to its end; `kept` takes what it prints.
+def surveyed(source: Source, goal: str | None, seed: int, kept: io.TextIOBase, *, thorough: bool = False) -> Surveyed:
+    """Run the script once to its end; `kept` takes what it prints, `thorough` checks train for some hundred steps.
 
     Raises:
         InputError: it cannot be run or judged, or no goal was asked for.
@@ -35,7 +35,7 @@ def surveyed(source: Source, goal: str | None, seed: int, kept: io.TextIOBase) -
     assert source.script is not None  # noqa: S101  (only scripts come here)
     asked = Goal.read(goal)
     script = dataclasses.replace(source.script, metric=asked.name, mode=asked.mode or "max", goal=asked.value)
-    order = WorkOrder(0, dataclasses.replace(source, script=script), {}, seed, seed, Phase.BASELINE)
+    order = WorkOrder(0, dataclasses.replace(source, script=script), {}, seed, seed, Phase.BASELINE, thorough=thorough)
     ended = next(item for item in learn(order, kept) if isinstance(item, Learned))
     result, told = ended.result, ended.told
     if result.outcome is Outcome.LOST:

@@ -48,9 +48,10 @@ def submit(asked: argparse.Namespace) -> int:
 def _checked(asked: argparse.Namespace, home: Home, options: dict[str, Any]) -> Checked:
     from remedy.spaces.target import find
 
-    source = find(asked.target, asked.args)
+    source = find(asked.target, asked.args, asked.remedies)
     Spec(study="check", source=source, **options)
-    return checked(asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, home.path / "logs" / "load.log")
+    log = home.path / "logs" / "load.log"
+    return checked(asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, log, remedies=asked.remedies)
 
 
 def totals(asked: argparse.Namespace) -> dict[str, Any]:

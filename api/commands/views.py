@@ -18,6 +18,7 @@ from remedy.search.paste import apply_line, run_line
 from remedy.spaces.combination import Combination
 from remedy.spaces.error import InputError
 from remedy.spaces.printable import in_colour, printable
+from remedy.spaces.python import MISSING
 from remedy.workers.result import RunResult
 
 
@@ -235,15 +236,28 @@ def export(asked: argparse.Namespace) -> int:
     if not 1 <= asked.fix <= len(fixes):
         msg = f"--fix is {asked.fix}; study {asked.study!r} has fixes 1 to {len(fixes)}"
         raise InputError(msg)
-    try:
-        Path(asked.out).write_text(folder.fix(asked.fix) or "", encoding="utf-8")
-    except OSError as error:
-        msg = f"--out {asked.out!r} cannot be written: {error.strerror}"
-        raise InputError(msg) from None
+    out = asked.out or ("fix.py" if asked.form == "python" else "fix.yaml")
+    text = folder.python(asked.fix) if asked.form == "python" else folder.fix(asked.fix)
+    if text is None:
+        msg = f"study {asked.study!r} keeps no such file of fix {asked.fix}; `remedy resume {asked.study}` writes it"
+        raise InputError(msg)
+    _write(Path(out), text)
+    label = printable(fixes[asked.fix - 1]["label"])
+    sys.stdout.write(f"wrote {out}: {label}\n")
+    if asked.form == "python":
+        _say_what_is_missing(text)
+        return 0
     found = _findings(folder)
     sys.stdout.write(
-        f"wrote {asked.out}: {printable(fixes[asked.fix - 1]['label'])}\n"
-        f"apply it: {printable(apply_line(found, asked.out))}\n"
-        f"next: {printable(run_line(found, asked.out, 987654, where(asked)))}\n"
+        f"apply it: {printable(apply_line(found, out))}\n"
+        f"next: {printable(run_line(found, out, 987654, where(asked)))}\n"
     )
     return 0
+
+
+def _say_what_is_missing(text: str) -> None:
+    missing = [line.removeprefix(f"# {MISSING}") for line in text.splitlines() if line.startswith(f"# {MISSING}")]
+    for line in missing:
+        sys.stdout.write(f"not the whole fix: {printable(line)}\n")
+    if not missing:
+        sys.stdout.write("next: put its lines where they stand there into your own script; they need no remedy\n")

@@ -9,12 +9,17 @@ from torch import nn
 
 from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
+from remedy.spaces.python import Python, put
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 from remedy.spaces.surgery import NORMS, exchange, swap_activations, unregistered
-from remedy.spaces.weights import lecun_normal_, redraw
+from remedy.spaces.weights import lecun_normal_, path_of, redraw
 
 _OFF = "posts 000, 001: change the activation"
+
+
+def _put(activation: str) -> Python:
+    return Python(define=(put,), model=f"for path in $paths:\n    put(model, path, {activation})")
 
 
 @remedy(
@@ -23,6 +28,7 @@ _OFF = "posts 000, 001: change the activation"
     invasiveness=4,
     source=f"{_OFF}; post 002 (slope 1/3); Maas et al. 2013; catalogue R36",
     slope=Float(0.01, 0.34, log=True),
+    python=_put("nn.LeakyReLU($slope)"),
 )
 def leaky_relu(model: nn.Module, *, slope: float = 0.1, facts: Facts) -> Change:
     """Swaps the hidden activations for leaky ReLU, which has no flat half."""
@@ -34,6 +40,7 @@ def leaky_relu(model: nn.Module, *, slope: float = 0.1, facts: Facts) -> Change:
     treats=("dead_units", "zero_gradient", "vanishing_gradient"),
     invasiveness=4,
     source=f"{_OFF}; Clevert et al. 2016; AutoTrainer (ICSE'21); catalogue R37",
+    python=_put("nn.ELU()"),
 )
 def elu(model: nn.Module, *, facts: Facts) -> Change:
     """Swaps the hidden activations for ELU, which goes on below zero and saturates there."""
@@ -45,6 +52,7 @@ def elu(model: nn.Module, *, facts: Facts) -> Change:
     treats=("dead_units", "zero_gradient", "vanishing_gradient"),
     invasiveness=4,
     source=f"{_OFF}; Hendrycks & Gimpel 2016; catalogue R37",
+    python=_put("nn.GELU()"),
 )
 def gelu(model: nn.Module, *, facts: Facts) -> Change:
     """Swaps the hidden activations for GELU, a smooth ReLU."""
@@ -56,6 +64,7 @@ def gelu(model: nn.Module, *, facts: Facts) -> Change:
     treats=("dead_units", "zero_gradient", "vanishing_gradient"),
     invasiveness=4,
     source=f"{_OFF}; Ramachandran et al. 2017; catalogue R37",
+    python=_put("nn.SiLU()"),
 )
 def silu(model: nn.Module, *, facts: Facts) -> Change:
     """Swaps the hidden activations for SiLU, a smooth ReLU."""
@@ -67,6 +76,7 @@ def silu(model: nn.Module, *, facts: Facts) -> Change:
     treats=("vanishing_gradient", "dead_units", "exploding_gradient", "non_finite"),
     invasiveness=4,
     source=f"{_OFF}; LeCun et al. 1998; AutoTrainer (ICSE'21); catalogue R37",
+    python=_put("nn.Tanh()"),
 )
 def tanh(model: nn.Module, *, facts: Facts) -> Change:
     """Swaps the hidden activations for tanh, whose output is bounded and centred."""
@@ -78,6 +88,7 @@ def tanh(model: nn.Module, *, facts: Facts) -> Change:
     treats=("vanishing_gradient", "chance_plateau"),
     invasiveness=4,
     source=f"{_OFF}; Glorot et al. 2011; AutoTrainer (ICSE'21); catalogue R37",
+    python=_put("nn.ReLU()"),
 )
 def relu(model: nn.Module, *, facts: Facts) -> Change:
     """Swaps saturating hidden activations for ReLU, which passes the gradient undiminished."""
@@ -90,6 +101,7 @@ def relu(model: nn.Module, *, facts: Facts) -> Change:
     invasiveness=4,
     source=f"{_OFF}; He et al. 2015; catalogue R36",
     slope=Float(0.01, 0.5, log=True),
+    python=_put("nn.PReLU(init=$slope)"),
 )
 def prelu(model: nn.Module, *, slope: float = 0.25, facts: Facts) -> Change:
     """Swaps the hidden activations for PReLU, a leaky ReLU whose slope is learned."""
@@ -105,6 +117,19 @@ def prelu(model: nn.Module, *, slope: float = 0.25, facts: Facts) -> Change:
     treats=("dead_units", "vanishing_gradient", "zero_gradient", "exploding_gradient"),
     invasiveness=4,
     source=f"{_OFF}; Klambauer et al. 2017, self-normalising nets; AutoTrainer (ICSE'21); catalogue R37",
+    python=Python(
+        define=(put,),
+        model="""
+for path in $paths:
+    put(model, path, nn.SELU())
+for path in $drawn:
+    layer = model.get_submodule(path)
+    nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+""",
+        needs=("no_dropout",),
+    ),
 )
 def selu(model: nn.Module, *, facts: Facts) -> Change:
     """Swaps the hidden activations for SELU, with LeCun's initial weights and alpha dropout, which belong to it."""
@@ -116,7 +141,8 @@ def selu(model: nn.Module, *, facts: Facts) -> Change:
     drawn = redraw(model, lecun_normal_)
     told = f"; weights of {len(drawn)} layer(s) drawn anew (LeCun normal)"
     told += f"; alpha dropout in place of {len(dropouts)} dropout(s)" if dropouts else ""
-    return Change(model, change.receipt + told)
+    more = {} if dropouts else {"no_dropout": True}
+    return Change(model, change.receipt + told, {**change.told, **more, "drawn": [path_of(path) for path in drawn]})
 
 
 def _swapped(model: nn.Module, facts: Facts, name: str, build: Callable[[], nn.Module]) -> Change:
@@ -132,7 +158,9 @@ def _swapped(model: nn.Module, facts: Facts, name: str, build: Callable[[], nn.M
         raise Inapplicable(f"every hidden activation already is {new}")
     told = [f"{len(paths)} module(s): {', '.join(paths)}"] if paths else []
     told += [f"{len(calls)} call(s) of {', '.join(sorted(set(calls)))}"] if calls else []
-    return Change(model, f"{new} in place of {' and '.join(told)}")
+    sayable = not calls and len({model.get_submodule(path) for path in paths}) == len(paths)
+    sayable = sayable and not any(isinstance(m, nn.TransformerEncoderLayer) for m in model.modules())
+    return Change(model, f"{new} in place of {' and '.join(told)}", {"paths": paths} if sayable else {})
 
 
 REMEDIES: tuple[Remedy, ...] = (leaky_relu, elu, gelu, silu, tanh, relu, prelu, selu)

@@ -12,6 +12,7 @@ from remedy.spaces.facts import Facts
 from remedy.spaces.gradients import dense, norm_of, values
 from remedy.spaces.groups import last_layer
 from remedy.spaces.parts import Rule
+from remedy.spaces.python import Python
 from remedy.spaces.remedies.gradient import instead
 from remedy.spaces.remedy import Change, Remedy, remedy
 from remedy.spaces.slot import Slot
@@ -121,6 +122,11 @@ class AutoClip:
     invasiveness=3,
     source="Brock et al. 2021 (adaptive gradient clipping); catalogue R73",
     share=Float(0.005, 0.3, log=True),
+    python=Python(
+        define=(dense, last_layer, "_LEAST, _TINY = 1e-3, 1e-6", _units, UnitClip),
+        optimizer="adaptive_clip = UnitClip($share, last_layer(model))",
+        gradient="adaptive_clip(parameters)",
+    ),
 )
 def adaptive_clip(rule: Rule | None, *, share: float = 0.02, facts: Facts) -> Change:
     """Clips the gradient of each unit at a share of the norm of its weights, but for the last layer."""
@@ -135,6 +141,11 @@ def adaptive_clip(rule: Rule | None, *, share: float = 0.02, facts: Facts) -> Ch
     invasiveness=3,
     source="ZClip (2025); catalogue R74",
     z=Float(1.0, 4.0),
+    python=Python(
+        define=(values, norm_of, "_TINY = 1e-6", ZClip),
+        optimizer="z_clip = ZClip($z)",
+        gradient="z_clip(parameters)",
+    ),
 )
 def z_clip(rule: Rule | None, *, z: float = 2.5) -> Change:
     """Clips a gradient whose norm lies far above the moving average of the norms."""
@@ -148,6 +159,11 @@ def z_clip(rule: Rule | None, *, z: float = 2.5) -> Change:
     invasiveness=3,
     source="Seetharaman et al. 2020 (AutoClip); catalogue R74",
     percentile=Float(5.0, 90.0),
+    python=Python(
+        define=(values, norm_of, "_TINY = 1e-6", AutoClip),
+        optimizer="auto_clip = AutoClip($percentile)",
+        gradient="auto_clip(parameters)",
+    ),
 )
 def auto_clip(rule: Rule | None, *, percentile: float = 10.0) -> Change:
     """Clips the norm of the gradient at a percentile of the norms so far."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
-from remedy.spaces.averaging import Averaging
+from remedy.spaces.averaging import SOURCES, Averaging
 from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -17,6 +18,12 @@ from remedy.spaces.slot import Slot
     invasiveness=2,
     source="Polyak & Juditsky 1992; torch AveragedModel; catalogue R91",
     share=Float(0.005, 0.2, log=True),
+    python=Python(
+        define=SOURCES,
+        optimizer="averaging = Averaging(torch.optim.swa_utils.get_ema_multi_avg_fn(1 - 1 / max(2.0, $share * steps)))",
+        after_step="averaging.update(model)",
+        judged="averaging.in_force(model)",
+    ),
 )
 def ema_weights(averaging: Averaging | None, *, share: float = 0.05, facts: Facts) -> Change:
     """Judges the model by a moving average of its weights, whose length is a share of the budget."""
@@ -32,6 +39,12 @@ def ema_weights(averaging: Averaging | None, *, share: float = 0.05, facts: Fact
     invasiveness=2,
     source="Izmailov et al. 2018 (SWA); torch swa_utils; catalogue R91",
     begin=Float(0.2, 0.9),
+    python=Python(
+        define=SOURCES,
+        optimizer="averaging = Averaging(torch.optim.swa_utils.get_swa_multi_avg_fn(), begin=round($begin * steps))",
+        after_step="averaging.update(model)",
+        judged="averaging.in_force(model)",
+    ),
 )
 def swa_weights(averaging: Averaging | None, *, begin: float = 0.5, facts: Facts) -> Change:
     """Judges the model by the plain mean of its weights over the last part of the budget."""

@@ -14,6 +14,7 @@ from remedy.spaces.cross_entropy import CrossEntropy
 from remedy.spaces.distribution import Choice, Float
 from remedy.spaces.facts import Facts
 from remedy.spaces.objective import Criterion, Loss, TargetKind
+from remedy.spaces.python import Python
 from remedy.spaces.reads import refuse_other_than_logits
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
@@ -21,6 +22,7 @@ from remedy.spaces.slot import Slot
 _BALANCED = 1.5
 _HEAVIEST = 20.0
 _MANY = 100
+_WEIGHTED = Python(loss="loss_fn.weight = torch.tensor($weights)")
 
 
 @remedy(
@@ -28,6 +30,7 @@ _MANY = 100
     treats=("class_takeover", "accuracy_collapse"),
     invasiveness=2,
     source="post 002: the data were oversampled; catalogue R10",
+    python=Python(data="sampler = None  # every sample once an epoch, shuffled"),
 )
 def oversampling_off(sampler: Sampler[int] | None) -> Change:
     """Draws every sample once an epoch, shuffled, in place of the training's own sampler."""
@@ -42,6 +45,14 @@ def oversampling_off(sampler: Sampler[int] | None) -> Change:
     invasiveness=2,
     source="post 002: oversampling; torch WeightedRandomSampler; catalogue R10",
     alpha=Float(0.1, 1.0),
+    python=Python(
+        data="""
+counts = train_targets.bincount().clamp_min(1)
+weights = counts.float().pow(-$alpha)[train_targets]
+sampler = torch.utils.data.WeightedRandomSampler(weights.tolist(), len(weights))
+""",
+        needs=("index",),
+    ),
 )
 def balanced_sampler(sampler: Sampler[int] | None, *, alpha: float = 1.0, facts: Facts) -> Change:
     """Draws rare classes more often: each sample with weight (samples of its class) ** -alpha."""
@@ -52,7 +63,13 @@ def balanced_sampler(sampler: Sampler[int] | None, *, alpha: float = 1.0, facts:
         raise Inapplicable("the classes are not known of every sample")
     weights = counts.clamp_min(1).pow(-alpha)[facts.labels.clamp_min(0)]
     made = WeightedRandomSampler(weights.tolist(), len(weights))
-    return Change(made, f"shuffled -> classes of {_told(facts)} samples drawn with weight count ** -{alpha:g}")
+    index = (
+        facts.kind is TargetKind.CLASS_INDEX
+        and facts.every_target.dtype is torch.int64
+        and facts.every_target.dim() == 1
+    )
+    told = {"index": True} if index and int(facts.labels.min()) >= 0 else {}
+    return Change(made, f"shuffled -> classes of {_told(facts)} samples drawn with weight count ** -{alpha:g}", told)
 
 
 @remedy(
@@ -60,6 +77,7 @@ def balanced_sampler(sampler: Sampler[int] | None, *, alpha: float = 1.0, facts:
     treats=("class_takeover", "chance_plateau"),
     invasiveness=2,
     source="Cui et al. 2019; torch CrossEntropyLoss(weight=); catalogue R11",
+    python=_WEIGHTED,
 )
 def class_weights(criterion: Criterion, *, facts: Facts) -> Change:
     """Weights each class in the loss by its inverse frequency."""
@@ -74,6 +92,7 @@ def class_weights(criterion: Criterion, *, facts: Facts) -> Change:
     invasiveness=2,
     source="Cui et al. 2019 (effective number of samples); catalogue R11",
     beta=Choice(0.9, 0.99, 0.999, 0.9999),
+    python=_WEIGHTED,
 )
 def effective_number_weights(criterion: Criterion, *, beta: float = 0.99, facts: Facts) -> Change:
     """Weights each class in the loss by its effective number of samples, which grows less than their number."""
@@ -89,6 +108,15 @@ def effective_number_weights(criterion: Criterion, *, beta: float = 0.99, facts:
     invasiveness=3,
     source="Menon et al. 2021 (logit adjustment); catalogue R12",
     tau=Float(0.5, 2.0),
+    python=Python(
+        loss="""
+plain_loss, offsets = loss_fn, torch.tensor($offsets)
+
+
+def loss_fn(outputs, targets):
+    return plain_loss(outputs + offsets.to(outputs), targets)
+"""
+    ),
 )
 def logit_adjustment(criterion: Criterion, *, tau: float = 1.0, facts: Facts) -> Change:
     """Adds the logarithm of each class's share to its logit in the loss, so that a rare class needs a larger logit."""
@@ -97,7 +125,8 @@ def logit_adjustment(criterion: Criterion, *, tau: float = 1.0, facts: Facts) ->
     shares = tau * (counts.clamp_min(1) / counts.sum()).log()
     told = ", ".join(f"{share:.3g}" for share in shares.tolist()[:10])
     made = criterion.with_loss(Adjusted(criterion.loss, shares))
-    return Change(made, f"{told}{', ...' if len(shares) > 10 else ''} added to the logits that the loss sees")
+    said = {"offsets": shares.tolist()} if criterion.plain and facts.targets.dim() == 1 else {}
+    return Change(made, f"{told}{', ...' if len(shares) > 10 else ''} added to the logits that the loss sees", said)
 
 
 @remedy(
@@ -106,6 +135,7 @@ def logit_adjustment(criterion: Criterion, *, tau: float = 1.0, facts: Facts) ->
     invasiveness=2,
     source="Szegedy et al. 2016; torch CrossEntropyLoss(label_smoothing=); catalogue R17",
     eps=Float(0.01, 0.3, log=True),
+    python=Python(loss="loss_fn.label_smoothing = $eps", needs=("of_torch",)),
 )
 def label_smoothing(criterion: Criterion, *, eps: float = 0.1, facts: Facts) -> Change:
     """Gives a share of each label to all classes alike, so that no probability has to be 1."""
@@ -118,7 +148,7 @@ def label_smoothing(criterion: Criterion, *, eps: float = 0.1, facts: Facts) -> 
         told = f"label smoothing of {type(loss).__name__} {loss.label_smoothing:g} -> {eps:g}"
         loss = copy.deepcopy(loss)
         loss.label_smoothing = eps
-        return Change(criterion.with_loss(loss), told)
+        return Change(criterion.with_loss(loss), told, {"of_torch": True} if criterion.plain else {})
     classes = 2 if facts.kind in (TargetKind.BINARY, TargetKind.MULTI_LABEL) else facts.classes
     if classes > _MANY:
         raise Inapplicable(f"the training's own loss would be computed once for each of {classes} classes")
@@ -183,6 +213,8 @@ class Smoothed:
 
 def _weighted(criterion: Criterion, weights: torch.Tensor, facts: Facts) -> Change:
     loss: Loss = criterion.loss
+    sayable = criterion.plain and type(loss) is nn.CrossEntropyLoss and facts.targets.dtype is torch.int64
+    said = {"weights": weights.tolist()} if sayable else {}
     if isinstance(loss, nn.CrossEntropyLoss) and loss.weight is not None:
         raise Inapplicable("the loss has class weights already")
     if type(loss) in (nn.CrossEntropyLoss, CrossEntropy) and isinstance(loss, nn.CrossEntropyLoss):
@@ -192,7 +224,7 @@ def _weighted(criterion: Criterion, weights: torch.Tensor, facts: Facts) -> Chan
     else:
         loss = Weighted(loss, weights, facts.kind)
     told = ", ".join(f"{weight:.3g}" for weight in weights.tolist()[:10])
-    return Change(criterion.with_loss(loss), f"class weights {told}{', ...' if len(weights) > 10 else ''}")
+    return Change(criterion.with_loss(loss), f"class weights {told}{', ...' if len(weights) > 10 else ''}", said)
 
 
 def _unbalanced_still(facts: Facts) -> torch.Tensor:

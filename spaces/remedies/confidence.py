@@ -12,7 +12,8 @@ from remedy.spaces.cross_entropy import CrossEntropy, as_classes
 from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
 from remedy.spaces.objective import Criterion, Loss
-from remedy.spaces.reads import FUSED, innermost, refuse_other_than_logits
+from remedy.spaces.python import Python
+from remedy.spaces.reads import FUSED, innermost, refuse_other_than_logits, said_if_plain
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -70,12 +71,23 @@ class Penalised:
     invasiveness=3,
     source="Pereyra et al. 2017; catalogue R25",
     beta=Float(0.01, 1.0, log=True),
+    python=Python(
+        loss="""
+plain_loss = loss_fn
+
+
+def loss_fn(outputs, targets):
+    logs = outputs.float().log_softmax(1)
+    return plain_loss(outputs, targets) + $beta * (logs.exp() * logs).sum(1).mean()
+""",
+        needs=("plain",),
+    ),
 )
 def confidence_penalty(criterion: Criterion, *, beta: float = 0.1, facts: Facts) -> Change:
     """Takes a share of the prediction's entropy off the loss, so that being sure has a price."""
     refuse_other_than_logits(criterion, facts)
     made = criterion.with_loss(Penalised(criterion.loss, beta))
-    return Change(made, f"loss - {beta:g} x entropy of the softmax")
+    return Change(made, f"loss - {beta:g} x entropy of the softmax", said_if_plain(criterion))
 
 
 @remedy(
@@ -84,6 +96,9 @@ def confidence_penalty(criterion: Criterion, *, beta: float = 0.1, facts: Facts)
     invasiveness=3,
     source="Lin et al. 2017 (focal loss); catalogue R26",
     gamma=Float(0.5, 5.0),
+    python=Python(
+        define=(as_classes, CrossEntropy, Focal), loss="loss_fn = Focal($gamma, loss_fn)", needs=("plain", "of_torch")
+    ),
 )
 def focal_loss(criterion: Criterion, *, gamma: float = 2.0, facts: Facts) -> Change:
     """Weights each sample of the cross-entropy down the surer it is right."""
@@ -96,7 +111,8 @@ def focal_loss(criterion: Criterion, *, gamma: float = 2.0, facts: Facts) -> Cha
         raise Inapplicable("the loss is more, or other, than a mean cross-entropy, and would be lost")
     like = own if isinstance(own, nn.CrossEntropyLoss) else nn.CrossEntropyLoss()
     told = f"{type(own).__name__} x (1 - p of the target) ** {gamma:g}"
-    return Change(criterion.with_loss(Focal(gamma, like)), told)
+    said = {**said_if_plain(criterion), **({"of_torch": True} if like is criterion.loss else {})}
+    return Change(criterion.with_loss(Focal(gamma, like)), told, said)
 
 
 REMEDIES: tuple[Remedy, ...] = (confidence_penalty, focal_loss)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from remedy.spaces.calls import Places, Swapped, refuse_checkpointed, replace_forward, trace
 from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
+from remedy.spaces.python import Python, put
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 from remedy.spaces.surgery import exchange, hidden_activations, swap_calls
@@ -25,6 +26,16 @@ _CALLS = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dro
     treats=("chance_plateau", "vanishing_gradient"),
     invasiveness=1,
     source="posts 000, 001: regularizers off; UMLAUT; catalogue R50",
+    python=Python(
+        model="""
+for module in model.modules():
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        module.p = 0.0
+    elif isinstance(module, nn.RNNBase | nn.MultiheadAttention):
+        module.dropout = 0.0
+""",
+        needs=("only_modules",),
+    ),
 )
 def dropout_off(model: nn.Module, *, facts: Facts) -> Change:
     """Turns every dropout off."""
@@ -36,10 +47,11 @@ def dropout_off(model: nn.Module, *, facts: Facts) -> Change:
         elif isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout > 0:
             told.append(f"{path} (dropout={module.dropout:g} -> 0)")
             module.dropout = 0.0
-    told += _calls_off(model, facts)
+    calls = _calls_off(model, facts)
+    told += calls
     if not told:
         raise Inapplicable("the model has no dropout")
-    return Change(model, f"{len(told)} dropout(s) off: {', '.join(told)}")
+    return Change(model, f"{len(told)} dropout(s) off: {', '.join(told)}", {} if calls else {"only_modules": True})
 
 
 @remedy(
@@ -48,6 +60,13 @@ def dropout_off(model: nn.Module, *, facts: Facts) -> Change:
     invasiveness=4,
     source="posts 000, 001: regularizers on; Srivastava et al. 2014; catalogue R50",
     p=Float(0.02, 0.5),
+    python=Python(
+        define=(put,),
+        model="""
+for path in $paths:
+    put(model, path, nn.Sequential(model.get_submodule(path), nn.Dropout($p)))
+""",
+    ),
 )
 def dropout_on(model: nn.Module, *, p: float = 0.2, facts: Facts) -> Change:
     """Puts dropout behind every hidden activation."""
@@ -60,7 +79,8 @@ def dropout_on(model: nn.Module, *, p: float = 0.2, facts: Facts) -> Change:
         swap_calls(model, facts.inputs, _Dropped(model, p))
     paths = exchange(model, {act: nn.Sequential(act, nn.Dropout(p)) for act in hidden.modules.values()})
     told = paths + [f"call of {name}" for name in hidden.names]
-    return Change(model, f"dropout of {p:g} behind {len(told)} hidden activation(s): {', '.join(told)}")
+    said = {} if hidden.names or len(paths) != len(hidden.modules) else {"paths": paths}
+    return Change(model, f"dropout of {p:g} behind {len(told)} hidden activation(s): {', '.join(told)}", said)
 
 
 @remedy(
@@ -69,6 +89,13 @@ def dropout_on(model: nn.Module, *, p: float = 0.2, facts: Facts) -> Change:
     invasiveness=1,
     source="UMLAUT: p > 0.5; catalogue R50, F30",
     factor=Float(0.05, 0.7, log=True),
+    python=Python(
+        model="""
+for module in model.modules():
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        module.p *= $factor
+"""
+    ),
 )
 def dropout_lower(model: nn.Module, *, factor: float = 0.3) -> Change:
     """Multiplies the share that every dropout module drops by a factor below one."""

@@ -9,6 +9,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from remedy.spaces.distribution import Float
 from remedy.spaces.parts import Rule
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -41,6 +42,7 @@ class ClipValue:
     invasiveness=1,
     source="Pascanu et al. 2013; tuning playbook; catalogue R71",
     max_norm=Float(0.1, 10.0, log=True),
+    python=Python(gradient="nn.utils.clip_grad_norm_(parameters, $max_norm)"),
 )
 def clip_norm(rule: Rule | None, *, max_norm: float = 1.0) -> Change:
     """Clips the norm of the whole gradient before each step."""
@@ -53,6 +55,7 @@ def clip_norm(rule: Rule | None, *, max_norm: float = 1.0) -> Change:
     invasiveness=1,
     source="torch.nn.utils.clip_grad_value_; catalogue R72",
     limit=Float(0.01, 10.0, log=True),
+    python=Python(gradient="nn.utils.clip_grad_value_(parameters, $limit)"),
 )
 def clip_value(rule: Rule | None, *, limit: float = 0.1) -> Change:
     """Clips every entry of the gradient before each step."""
@@ -64,6 +67,7 @@ def clip_value(rule: Rule | None, *, limit: float = 0.1) -> Change:
     treats=("chance_plateau", "vanishing_gradient"),
     invasiveness=1,
     source="tuning playbook: where most steps are clipped the limit is the learning rate; catalogue R71",
+    python=Python(gradient="# no clipping any more"),
 )
 def clip_off(rule: Rule | None) -> Change:
     """Takes the training's own clipping of the gradient away."""

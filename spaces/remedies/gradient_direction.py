@@ -11,6 +11,7 @@ from torch import nn
 from remedy.spaces.distribution import Float
 from remedy.spaces.gradients import dense
 from remedy.spaces.parts import Rule
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -83,6 +84,14 @@ class Noise:
     treats=("accuracy_collapse", "exploding_gradient", "class_takeover"),
     invasiveness=3,
     source="Yong et al. 2020 (gradient centralisation); catalogue R75",
+    python=Python(
+        gradient="""
+for parameter in parameters:
+    if parameter.grad is not None and parameter.grad.dim() > 1:
+        parameter.grad -= parameter.grad.mean(dim=tuple(range(1, parameter.dim())), keepdim=True)
+clip(parameters)  # yours, where you clip
+"""
+    ),
 )
 def centred_gradient(rule: Rule | None) -> Change:
     """Takes the mean out of the gradient of every unit's weights."""
@@ -94,6 +103,17 @@ def centred_gradient(rule: Rule | None) -> Change:
     treats=("saturated_softmax", "class_takeover", "accuracy_collapse"),
     invasiveness=3,
     source="Prieto et al. 2025 (orthogonal gradient); catalogue R81",
+    python=Python(
+        gradient="""
+for parameter in parameters:
+    if parameter.grad is not None and parameter.grad.dim() > 1:
+        weight, grad = parameter.detach(), parameter.grad
+        tiny, before = torch.finfo(grad.dtype).tiny, grad.norm()
+        grad -= weight * ((weight * grad).sum() / weight.square().sum().clamp_min(tiny))
+        grad *= before / grad.norm().clamp_min(tiny)
+clip(parameters)  # yours, where you clip
+"""
+    ),
 )
 def orthogonal_gradient(rule: Rule | None) -> Change:
     """Takes the part along the weights out of every matrix's gradient, so that logits do not grow for nothing."""
@@ -106,6 +126,17 @@ def orthogonal_gradient(rule: Rule | None) -> Change:
     invasiveness=3,
     source="Neelakantan et al. 2015 (gradient noise); catalogue R75",
     variance=Float(1e-6, 0.3, log=True),
+    python=Python(
+        optimizer="noisy_steps = 0",
+        gradient="""
+clip(parameters)  # yours, where you clip
+for parameter in parameters:
+    if parameter.grad is not None:
+        size = ($variance / (1 + noisy_steps) ** 0.55) ** 0.5
+        parameter.grad.add_(torch.randn_like(parameter.grad), alpha=size)
+noisy_steps += 1
+""",
+    ),
 )
 def gradient_noise(rule: Rule | None, *, variance: float = 1e-2) -> Change:
     """Adds noise to the gradient, less with every step."""

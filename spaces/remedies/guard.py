@@ -10,8 +10,9 @@ from torch.optim import Optimizer
 
 from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
-from remedy.spaces.gradients import finite, numbers
-from remedy.spaces.guard import Guard
+from remedy.spaces.gradients import finite, norm_of, numbers, values
+from remedy.spaces.guard import Guard, rates_times
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Remedy, remedy
 from remedy.spaces.slot import Slot
 from remedy.spaces.spikes import Spikes
@@ -105,6 +106,9 @@ class ResetState:
     treats=("non_finite",),
     invasiveness=1,
     source="torch GradScaler; OLMo-core; catalogue R86",
+    python=Python(
+        define=(rates_times, values, norm_of, numbers, finite, SkipNonFinite), guard="guard = SkipNonFinite()"
+    ),
 )
 def skip_non_finite(guard: Guard | None) -> Change:
     """Leaves out every step whose loss or gradient is not finite."""
@@ -117,6 +121,10 @@ def skip_non_finite(guard: Guard | None) -> Change:
     invasiveness=1,
     source="OLMo-core SkipStepOptimizer; catalogue R87",
     sigmas=Float(2.0, 8.0),
+    python=Python(
+        define=(rates_times, values, norm_of, numbers, Spikes, SkipSpike),
+        guard="guard = SkipSpike($sigmas, window=max(16, min(128, steps // 8)))",
+    ),
 )
 def skip_spike(guard: Guard | None, *, sigmas: float = 4.0, facts: Facts) -> Change:
     """Leaves out every step whose loss or gradient norm lies far above the ones before it."""
@@ -132,6 +140,10 @@ def skip_spike(guard: Guard | None, *, sigmas: float = 4.0, facts: Facts) -> Cha
     source="usual practice after a loss spike; catalogue R89",
     factor=Float(0.1, 0.7),
     sigmas=Float(2.0, 8.0),
+    python=Python(
+        define=(rates_times, values, norm_of, numbers, Spikes, BackOff),
+        guard="guard = BackOff($factor, $sigmas, window=max(16, min(128, steps // 8)))",
+    ),
 )
 def back_off(guard: Guard | None, *, factor: float = 0.3, sigmas: float = 4.0, facts: Facts) -> Change:
     """Leaves out spikes of the loss or the gradient, and lowers the learning rate by a factor after each."""
@@ -146,6 +158,13 @@ def back_off(guard: Guard | None, *, factor: float = 0.3, sigmas: float = 4.0, f
     invasiveness=1,
     source="Huang et al. 2025 (SPAM: momentum reset); catalogue R90",
     share=Float(0.02, 0.5, log=True),
+    python=Python(
+        define=(rates_times, ResetState),
+        guard="""
+every = max(2, round($share * steps))
+guard = ResetState(every, ramp=max(1, every // 4))
+""",
+    ),
 )
 def reset_optimizer(guard: Guard | None, *, share: float = 0.1, facts: Facts) -> Change:
     """Clears the optimizer's memory every share of the budget, and lets the learning rate rise again each time."""

@@ -8,15 +8,17 @@ from typing import cast
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from remedy.spaces.calls import trace
 from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
 from remedy.spaces.objective import TargetKind
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 from remedy.spaces.surgery import layers
-from remedy.spaces.weights import Draw, fill, lecun_normal_, put_weight, redraw
+from remedy.spaces.weights import Draw, fill, lecun_normal_, path_of, put_weight, redraw
 
 _TRIES, _NEAR, _TINY = 10, 0.05, 1e-4
 _LAST_OF_BRANCH = {
@@ -27,18 +29,31 @@ _LAST_OF_BRANCH = {
 }
 
 
+def _drawing(draw: str) -> Python:
+    return Python(
+        model=f"""
+for path in $paths:
+    layer = model.get_submodule(path)
+    {draw}
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+"""
+    )
+
+
 @remedy(
     Slot.INITIALISATION,
     treats=("vanishing_gradient", "exploding_gradient", "chance_plateau"),
     invasiveness=4,
     source="He et al. 2015; AutoTrainer (ICSE'21); catalogue R38",
+    python=_drawing("nn.init.kaiming_normal_(layer.weight, a=$slope, nonlinearity='leaky_relu')"),
 )
 def he(model: nn.Module) -> Change:
     """Draws weights that keep a signal's size through ReLU layers, and sets biases to zero."""
     slopes = [float(m.negative_slope) for m in model.modules() if isinstance(m, nn.LeakyReLU)]
     slope = slopes[0] if slopes else 0.0
     draw = partial(nn.init.kaiming_normal_, a=slope, nonlinearity="leaky_relu")
-    return _drawn(model, draw, f"He normal (slope {slope:g})")
+    return _drawn(model, draw, f"He normal (slope {slope:g})", slope=slope)
 
 
 @remedy(
@@ -47,6 +62,7 @@ def he(model: nn.Module) -> Change:
     invasiveness=4,
     source="Glorot & Bengio 2010; AutoTrainer (ICSE'21); catalogue R38",
     gain=Float(0.3, 2.0, log=True),
+    python=_drawing("nn.init.xavier_uniform_(layer.weight, gain=$gain)"),
 )
 def xavier(model: nn.Module, *, gain: float = 1.0) -> Change:
     """Draws weights that keep a signal's size forwards and backwards, and sets biases to zero."""
@@ -59,6 +75,7 @@ def xavier(model: nn.Module, *, gain: float = 1.0) -> Change:
     invasiveness=4,
     source="post 002: orthogonal initialisation; Saxe et al. 2014; catalogue R39",
     gain=Float(0.5, 2.0, log=True),
+    python=_drawing("nn.init.orthogonal_(layer.weight, gain=$gain)"),
 )
 def orthogonal(model: nn.Module, *, gain: float = 1.4) -> Change:
     """Draws orthogonal weights, and sets biases to zero."""
@@ -71,6 +88,7 @@ def orthogonal(model: nn.Module, *, gain: float = 1.4) -> Change:
     invasiveness=4,
     source="Zhang et al. 2019 (Fixup); catalogue R33",
     std=Float(1e-4, 0.1, log=True),
+    python=_drawing("nn.init.normal_(layer.weight, std=$std)"),
 )
 @torch.no_grad()
 def small_last_layer(model: nn.Module, *, std: float = 1e-2, facts: Facts) -> Change:
@@ -81,7 +99,11 @@ def small_last_layer(model: nn.Module, *, std: float = 1e-2, facts: Facts) -> Ch
     last = found[-1]
     before = float(last.module.weight.std())
     fill(last.module, partial(nn.init.normal_, std=std))
-    return Change(model, f"weights of {last.path or 'the model'}: spread {before:.3g} -> normal, std {std:g}; bias 0")
+    return Change(
+        model,
+        f"weights of {last.path or 'the model'}: spread {before:.3g} -> normal, std {std:g}; bias 0",
+        _where(last.module, last.path),
+    )
 
 
 @remedy(
@@ -89,6 +111,7 @@ def small_last_layer(model: nn.Module, *, std: float = 1e-2, facts: Facts) -> Ch
     treats=("exploding_gradient", "vanishing_gradient", "chance_plateau"),
     invasiveness=4,
     source="LeCun et al. 1998; Klambauer et al. 2017; catalogue R37, R38",
+    python=_drawing("nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.weight[0].numel()))"),
 )
 def lecun(model: nn.Module) -> Change:
     """Draws weights of variance 1 / fan-in, for tanh and SELU nets, and sets biases to zero."""
@@ -101,6 +124,7 @@ def lecun(model: nn.Module) -> Change:
     invasiveness=4,
     source="BERT, GPT-2; OLMo 2: N(0, 0.02); catalogue R38",
     std=Float(0.005, 0.2, log=True),
+    python=_drawing("nn.init.trunc_normal_(layer.weight, std=$std, a=-2 * $std, b=2 * $std)"),
 )
 def truncated_normal(model: nn.Module, *, std: float = 0.02) -> Change:
     """Draws small weights of one spread for all layers and embeddings, cut at two spreads; biases zero."""
@@ -110,7 +134,8 @@ def truncated_normal(model: nn.Module, *, std: float = 0.02) -> Change:
         for path in embeddings:
             draw(cast("nn.Embedding", model.get_submodule(path)).weight)
     change = _drawn(model, draw, f"truncated normal, std {std:g}")
-    return Change(model, change.receipt + (f"; embeddings too: {', '.join(embeddings)}" if embeddings else ""))
+    told = f"; embeddings too: {', '.join(embeddings)}" if embeddings else ""
+    return Change(model, change.receipt + told, {} if embeddings else change.told)
 
 
 @remedy(
@@ -118,6 +143,13 @@ def truncated_normal(model: nn.Module, *, std: float = 0.02) -> Change:
     treats=("chance_plateau", "zero_gradient", "dead_units", "exploding_gradient", "saturated_softmax"),
     invasiveness=4,
     source="fifty trainings from forums: weights all zero, all one or N(0, 1); catalogue R38, P21",
+    python=Python(
+        model="""
+for path in $paths:
+    module = model.get_submodule(path)
+    (module.reset_parameters if hasattr(module, "reset_parameters") else module._reset_parameters)()
+"""
+    ),
 )
 def default_weights(model: nn.Module) -> Change:
     """Draws every weight anew as torch does by default: norm, recurrent and embedding layers too."""
@@ -129,7 +161,11 @@ def default_weights(model: nn.Module) -> Change:
             drawn.append(path or "the model")
     if not drawn:
         raise Inapplicable("the model has no layer of torch's that could be reset")
-    return Change(model, f"weights of {len(drawn)} layer(s) drawn anew as torch does by default: {', '.join(drawn)}")
+    return Change(
+        model,
+        f"weights of {len(drawn)} layer(s) drawn anew as torch does by default: {', '.join(drawn)}",
+        {"paths": [path_of(path) for path in drawn]},
+    )
 
 
 @remedy(
@@ -163,6 +199,12 @@ def lsuv(model: nn.Module, *, facts: Facts) -> Change:
     treats=("class_takeover", "chance_plateau", "exploding_gradient", "dead_units"),
     invasiveness=4,
     source="Lin et al. 2017 (RetinaNet); Karpathy 2019; catalogue R13",
+    python=Python(
+        model="""
+with torch.no_grad():
+    model.get_submodule($path).bias.copy_(torch.tensor($bias))
+"""
+    ),
 )
 @torch.no_grad()
 def output_prior(model: nn.Module, *, facts: Facts) -> Change:
@@ -179,7 +221,11 @@ def output_prior(model: nn.Module, *, facts: Facts) -> Change:
     if torch.allclose(new, new.mean(), atol=_NEAR) and len(new) > 1:
         raise Inapplicable("the classes are balanced, so that a bias says nothing")
     bias.copy_(new)
-    return Change(model, f"bias of {last.path or 'the model'}: norm {old:.3g} -> {float(bias.norm()):.3g}")
+    return Change(
+        model,
+        f"bias of {last.path or 'the model'}: norm {old:.3g} -> {float(bias.norm()):.3g}",
+        {"path": repr(last.path), "bias": new.tolist()},
+    )
 
 
 @remedy(
@@ -188,6 +234,12 @@ def output_prior(model: nn.Module, *, facts: Facts) -> Change:
     invasiveness=4,
     source="Lu et al. 2019, dying ReLU; catalogue R41",
     value=Float(0.01, 1.0, log=True),
+    python=Python(
+        model="""
+for path in $paths:
+    nn.init.constant_(model.get_submodule(path).bias, $value)
+"""
+    ),
 )
 @torch.no_grad()
 def positive_bias(model: nn.Module, *, value: float = 0.1, facts: Facts) -> Change:
@@ -198,7 +250,11 @@ def positive_bias(model: nn.Module, *, value: float = 0.1, facts: Facts) -> Chan
     for layer in hidden:
         cast("torch.Tensor", layer.module.bias).fill_(value)
     paths = ", ".join(layer.path for layer in hidden)
-    return Change(model, f"biases of {len(hidden)} hidden layer(s) set to {value:g}: {paths}")
+    return Change(
+        model,
+        f"biases of {len(hidden)} hidden layer(s) set to {value:g}: {paths}",
+        {"paths": [layer.path for layer in hidden]},
+    )
 
 
 @remedy(
@@ -206,6 +262,13 @@ def positive_bias(model: nn.Module, *, value: float = 0.1, facts: Facts) -> Chan
     treats=("exploding_gradient", "accuracy_collapse"),
     invasiveness=4,
     source="Zhang et al. 2019 (Fixup); Goyal et al. 2017; catalogue R46",
+    python=Python(
+        model="""
+for path in $paths:
+    for parameter in model.get_submodule(path).parameters():
+        nn.init.zeros_(parameter)
+"""
+    ),
 )
 @torch.no_grad()
 def zero_residual_branches(model: nn.Module) -> Change:
@@ -219,7 +282,11 @@ def zero_residual_branches(model: nn.Module) -> Change:
             zeroed.append(f"{path}.{inner}".lstrip("."))
     if not zeroed:
         raise Inapplicable("the model has no residual block of a known kind (TransformerEncoderLayer, BasicBlock, ...)")
-    return Change(model, f"weights of {len(zeroed)} layer(s) that end a residual branch set to 0: {', '.join(zeroed)}")
+    return Change(
+        model,
+        f"weights of {len(zeroed)} layer(s) that end a residual branch set to 0: {', '.join(zeroed)}",
+        {"paths": zeroed},
+    )
 
 
 @remedy(
@@ -227,6 +294,13 @@ def zero_residual_branches(model: nn.Module) -> Change:
     treats=("chance_plateau", "vanishing_gradient"),
     invasiveness=3,
     source="37 reasons why your neural network is not working (Ivanov 2017); catalogue R93",
+    python=Python(
+        model="""
+for parameter in model.parameters():
+    if parameter.is_floating_point():
+        parameter.requires_grad_()
+"""
+    ),
 )
 def unfreeze(model: nn.Module) -> Change:
     """Trains parameters that were frozen."""
@@ -265,9 +339,16 @@ def _spread(model: nn.Module, layer: nn.Module, inputs: torch.Tensor) -> float:
     return float(seen[-1].float().std()) if seen else math.nan
 
 
-def _drawn(model: nn.Module, draw: Draw, name: str) -> Change:
+def _drawn(model: nn.Module, draw: Draw, name: str, **more: float) -> Change:
     paths = redraw(model, draw)
-    return Change(model, f"weights of {len(paths)} layer(s) drawn anew ({name}), biases 0: {', '.join(paths)}")
+    found = [path_of(path) for path in paths]
+    sayable = not any(parametrize.is_parametrized(model.get_submodule(path)) for path in found)
+    told = {"paths": found, **more} if sayable else {}
+    return Change(model, f"weights of {len(paths)} layer(s) drawn anew ({name}), biases 0: {', '.join(paths)}", told)
+
+
+def _where(layer: nn.Module, path: str) -> dict[str, list[str]]:
+    return {} if parametrize.is_parametrized(layer) else {"paths": [path]}
 
 
 REMEDIES: tuple[Remedy, ...] = (

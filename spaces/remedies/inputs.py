@@ -7,6 +7,7 @@ from torch import nn
 
 from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -14,6 +15,28 @@ _CENTRED, _NARROW, _WIDE = 0.1, 0.5, 2.0
 _CONSTANT = 1e-6
 _FAR, _TAIL = 5.0, 20.0
 _MANY = 100_000
+
+
+def _rows(inputs: torch.Tensor) -> torch.Tensor:
+    """Return one column for each feature; of images and volumes one for each channel."""
+    if inputs.dim() >= 4:
+        return inputs.movedim(1, -1).flatten(0, -2)
+    return inputs.flatten(0, -2) if inputs.dim() > 1 else inputs.reshape(-1, 1)
+
+
+def _shaped(values: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+    return values.reshape(-1, *[1] * (inputs.dim() - 2)) if inputs.dim() >= 4 else values
+
+
+def _means_and_spreads(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean and the spread of every feature; 1 for the spread of one that does not vary."""
+    finite = torch.isfinite(inputs)
+    spread = float(inputs[finite].std(correction=0))
+    rows = _rows(torch.where(finite, inputs, torch.nan))
+    means = torch.nan_to_num(rows.nanmean(0))
+    spreads = torch.nan_to_num((rows - means).square().nanmean(0).sqrt())
+    spreads = torch.where(spreads > _CONSTANT * max(spread, _CONSTANT), spreads, torch.ones_like(spreads))
+    return _shaped(means, inputs), _shaped(spreads, inputs)
 
 
 class Repair(nn.Module):
@@ -99,6 +122,14 @@ def repair_non_finite(transform: nn.Module | None, *, facts: Facts) -> Change:
     treats=("exploding_gradient", "accuracy_collapse", "vanishing_gradient", "chance_plateau"),
     invasiveness=3,
     source="LeCun et al. 1998; TheDeepChecker (TOSEM'22); catalogue R01",
+    python=Python(
+        define=(f"_CONSTANT = {_CONSTANT}", _rows, _shaped, _means_and_spreads, Standardise),
+        model="""
+standardise = Standardise(*_means_and_spreads(train_inputs))
+model.register_forward_pre_hook(lambda module, args: (standardise(args[0]), *args[1:]))
+""",
+        needs=("every",),
+    ),
 )
 def standardise(transform: nn.Module | None, *, facts: Facts) -> Change:
     """Shifts and scales every feature (every channel of images) to mean 0 and standard deviation 1."""
@@ -109,13 +140,10 @@ def standardise(transform: nn.Module | None, *, facts: Facts) -> Change:
     mean, spread = float(finite.mean()), float(finite.std(correction=0))
     if abs(mean) < _CENTRED and _NARROW < spread < _WIDE:
         raise Inapplicable(f"the inputs are standardised already: mean {mean:.2g}, standard deviation {spread:.2g}")
-    rows = _rows(torch.where(torch.isfinite(inputs), inputs, torch.nan))
-    means = torch.nan_to_num(rows.nanmean(0))
-    spreads = torch.nan_to_num((rows - means).square().nanmean(0).sqrt())
-    spreads = torch.where(spreads > _CONSTANT * max(spread, _CONSTANT), spreads, torch.ones_like(spreads))
-    made = Standardise(_shaped(means, inputs), _shaped(spreads, inputs))
-    told = f"{means.numel()} feature(s) of mean {mean:.3g} and standard deviation {spread:.3g} -> 0 and 1 each"
-    return Change(_after(transform, made), told)
+    made = Standardise(*_means_and_spreads(inputs))
+    told = f"{made.mean.numel()} feature(s) of mean {mean:.3g} and standard deviation {spread:.3g} -> 0 and 1 each"
+    every = abs(len(inputs) / facts.batch_size - facts.steps_per_epoch) < 1
+    return Change(_after(transform, made), told, {"every": True} if every else {})
 
 
 @remedy(
@@ -209,17 +237,6 @@ def _real(facts: Facts) -> torch.Tensor:
     if not isinstance(facts.every_input, torch.Tensor) or not facts.every_input.is_floating_point():
         raise Inapplicable("the inputs are no real numbers")
     return facts.every_input
-
-
-def _rows(inputs: torch.Tensor) -> torch.Tensor:
-    """Return one column for each feature; of images and volumes one for each channel."""
-    if inputs.dim() >= 4:
-        return inputs.movedim(1, -1).flatten(0, -2)
-    return inputs.flatten(0, -2) if inputs.dim() > 1 else inputs.reshape(-1, 1)
-
-
-def _shaped(values: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-    return values.reshape(-1, *[1] * (inputs.dim() - 2)) if inputs.dim() >= 4 else values
 
 
 def _after(before: nn.Module | None, transform: nn.Module) -> nn.Module:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from remedy.spaces.distribution import Choice, Float
 from remedy.spaces.facts import Facts
 from remedy.spaces.groups import last_layer, split
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -28,6 +29,7 @@ _LEARNS = 0.98
     invasiveness=1,
     source="posts 000, 003: reduce the learning rate; catalogue R64",
     factor=Float(0.003, 0.5, log=True),
+    python=Python(optimizer="for group in optimizer.param_groups:\n    group['lr'] *= $factor"),
 )  # fmt: skip
 def scale_down(optimizer: Optimizer, *, factor: float = 0.1) -> Change:
     """Multiplies every learning rate by a factor below one."""
@@ -40,6 +42,7 @@ def scale_down(optimizer: Optimizer, *, factor: float = 0.1) -> Change:
     invasiveness=1,
     source="AutoTrainer (ICSE'21); catalogue R65",
     factor=Float(2.0, 30.0, log=True),
+    python=Python(optimizer="for group in optimizer.param_groups:\n    group['lr'] *= $factor"),
 )
 def scale_up(optimizer: Optimizer, *, factor: float = 10.0) -> Change:
     """Multiplies every learning rate by a factor above one."""
@@ -80,6 +83,17 @@ def range_test(optimizer: Optimizer, *, below: float = 10.0, facts: Facts) -> Ch
     invasiveness=2,
     source="Yang et al. 2022 (muP); Wortsman et al. 2023; catalogue R69, R47",
     base=Choice(16, 32, 64, 128),
+    python=Python(
+        define=(split,),
+        optimizer="""
+def rate(parameter, group):
+    fan_in = parameter.shape[1:].numel() if parameter.dim() > 1 else 1
+    return {"lr": group["lr"] * min(1.0, $base / fan_in)}
+
+
+split(optimizer, rate)
+""",
+    ),
 )
 def rate_by_width(optimizer: Optimizer, *, base: int = 32) -> Change:
     """Lowers the learning rate of each matrix in proportion to the number of its inputs, from a base on."""
@@ -99,6 +113,13 @@ def rate_by_width(optimizer: Optimizer, *, base: int = 32) -> Change:
     invasiveness=2,
     source="layer-wise rates; Howard & Ruder 2018; catalogue R69",
     factor=Choice(0.01, 0.1, 0.3, 3.0, 10.0),
+    python=Python(
+        define=(split, last_layer),
+        optimizer="""
+last = last_layer(model)
+split(optimizer, lambda parameter, group: {"lr": group["lr"] * ($factor if parameter in last else 1.0)})
+""",
+    ),
 )
 def last_layer_rate(optimizer: Optimizer, *, factor: float = 0.1, facts: Facts) -> Change:
     """Gives the last layer a learning rate of its own."""

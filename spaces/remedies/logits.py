@@ -10,7 +10,8 @@ import torch
 from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
 from remedy.spaces.objective import Criterion, Loss
-from remedy.spaces.reads import refuse_other_than_logits
+from remedy.spaces.python import Python
+from remedy.spaces.reads import refuse_other_than_logits, said_if_plain
 from remedy.spaces.remedy import Change, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -62,12 +63,22 @@ class WithZ:
     invasiveness=4,
     source="Gemma 2 (2024); posts 000, 001: equal and quite large logits; catalogue R31",
     cap=Float(5.0, 50.0, log=True),
+    python=Python(
+        loss="""
+plain_loss = loss_fn
+
+
+def loss_fn(outputs, targets):
+    return plain_loss($cap * torch.tanh(outputs / $cap), targets)
+""",
+        needs=("plain",),
+    ),
 )
 def logit_soft_cap(criterion: Criterion, *, cap: float = 15.0, facts: Facts) -> Change:
     """Bends the logits that the loss reads by a tanh, so that none exceeds a cap."""
     refuse_other_than_logits(criterion, facts, several=False)
     made = replace(criterion, read=SoftCap(criterion.read, cap))
-    return Change(made, f"the loss reads {cap:g} tanh(logits / {cap:g})")
+    return Change(made, f"the loss reads {cap:g} tanh(logits / {cap:g})", said_if_plain(criterion))
 
 
 @remedy(
@@ -76,12 +87,23 @@ def logit_soft_cap(criterion: Criterion, *, cap: float = 15.0, facts: Facts) -> 
     invasiveness=4,
     source="Wei et al. 2022 (LogitNorm); catalogue R32",
     length=Float(3.0, 100.0, log=True),
+    python=Python(
+        loss="""
+plain_loss = loss_fn
+
+
+def loss_fn(outputs, targets):
+    sizes = torch.linalg.vector_norm(outputs, dim=1, keepdim=True)
+    return plain_loss(outputs * ($length / (sizes + 1e-7)), targets)
+""",
+        needs=("plain",),
+    ),
 )
 def logit_norm(criterion: Criterion, *, length: float = 10.0, facts: Facts) -> Change:
     """Brings the logits of each sample to one length before the loss, so that only their direction counts."""
     refuse_other_than_logits(criterion, facts)
     made = replace(criterion, read=Normed(criterion.read, length))
-    return Change(made, f"the loss reads {length:g} logits / |logits|")
+    return Change(made, f"the loss reads {length:g} logits / |logits|", said_if_plain(criterion))
 
 
 @remedy(
@@ -90,12 +112,22 @@ def logit_norm(criterion: Criterion, *, length: float = 10.0, facts: Facts) -> C
     invasiveness=3,
     source="PaLM (2022); Wortsman et al. 2023; posts 000, 001: quite large logits; catalogue R24",
     weight=Float(1e-5, 0.1, log=True),
+    python=Python(
+        loss="""
+plain_loss = loss_fn
+
+
+def loss_fn(outputs, targets):
+    return plain_loss(outputs, targets) + $weight * outputs.float().logsumexp(1).square().mean()
+""",
+        needs=("plain",),
+    ),
 )
 def z_loss(criterion: Criterion, *, weight: float = 1e-3, facts: Facts) -> Change:
     """Adds the squared logarithm of the softmax's denominator to the loss, which holds the logits near 0."""
     refuse_other_than_logits(criterion, facts)
     made = criterion.with_loss(WithZ(criterion.loss, weight))
-    return Change(made, f"loss + {weight:g} logsumexp(logits) ** 2")
+    return Change(made, f"loss + {weight:g} logsumexp(logits) ** 2", said_if_plain(criterion))
 
 
 REMEDIES: tuple[Remedy, ...] = (logit_soft_cap, logit_norm, z_loss)

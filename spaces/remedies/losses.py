@@ -13,6 +13,7 @@ from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
 from remedy.spaces.logits import Squash, find
 from remedy.spaces.objective import Loss, Objective, Scale, TargetKind
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -26,6 +27,7 @@ _HALF = (torch.float16, torch.bfloat16)
     invasiveness=2,
     source="Huber 1964; torch HuberLoss; catalogue R27",
     delta=Float(0.1, 10.0, log=True),
+    python=Python(loss="loss_fn = nn.HuberLoss(delta=$width)"),
 )
 def huber(objective: Objective, *, delta: float = 1.0, facts: Facts) -> Change:
     """Squares only the errors below a multiple of the targets' spread, so that outliers do not rule the gradient."""
@@ -38,7 +40,8 @@ def huber(objective: Objective, *, delta: float = 1.0, facts: Facts) -> Change:
     loss = nn.HuberLoss(delta=delta * spread)
     told = f"HuberLoss, squared below {delta * spread:.3g} ({delta:g} x the targets' robust spread), in place of"
     criterion = replace(objective.criterion, loss=loss, cross_entropy=False)
-    return Change(Objective(objective.model, criterion), f"{told} {_named(objective.criterion.loss)}")
+    said = {"width": delta * spread} if objective.criterion.plain else {}
+    return Change(Objective(objective.model, criterion), f"{told} {_named(objective.criterion.loss)}", said)
 
 
 @remedy(

@@ -16,6 +16,7 @@ from remedy.spaces.facts import Facts
 from remedy.spaces.head import Activation, Head, head_of, put_head
 from remedy.spaces.logits import Squash, find, remembered
 from remedy.spaces.objective import Criterion, Loss, Objective, Scale, TargetKind
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -192,6 +193,7 @@ class Aligned:
     treats=("exploding_gradient", "class_takeover", "dead_units", "non_finite", "accuracy_collapse"),
     invasiveness=2,
     source="TheDeepChecker (TOSEM'22): poor reduction of the loss; catalogue R23, F11",
+    python=Python(loss="loss_fn.reduction = 'mean'", needs=("attribute",)),
 )
 def mean_reduction(objective: Objective, *, facts: Facts) -> Change:
     """Takes the mean over the samples where the loss takes the sum."""
@@ -204,7 +206,9 @@ def mean_reduction(objective: Objective, *, facts: Facts) -> Change:
         made.reduction = "mean"  # type: ignore[attr-defined]  # torch's losses have it
         classes = isinstance(loss, nn.CrossEntropyLoss | nn.BCEWithLogitsLoss | nn.NLLLoss | nn.BCELoss)
         changed = replace(criterion, loss=made, cross_entropy=classes and facts.kind is not TargetKind.REAL)
-        return Change(Objective(objective.model, changed), f"reduction of {type(loss).__name__} sum -> mean")
+        return Change(
+            Objective(objective.model, changed), f"reduction of {type(loss).__name__} sum -> mean", {"attribute": True}
+        )
     changed = criterion.with_loss(PerSample(loss))
     return Change(Objective(objective.model, changed), f"{_named(loss)}, a sum, divided by the samples of the batch")
 

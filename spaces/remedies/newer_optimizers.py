@@ -12,7 +12,7 @@ from remedy.spaces.facts import Facts
 from remedy.spaces.groups import last_layer
 from remedy.spaces.lion import Lion
 from remedy.spaces.muon import MuonAdamW
-from remedy.spaces.remedies.optimizer import exchanged
+from remedy.spaces.remedies.optimizer import exchanged, rebuilt
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 from remedy.spaces.stable_adamw import StableAdamW
@@ -26,6 +26,7 @@ _TREATS = ("chance_plateau", "accuracy_collapse", "dead_units", "vanishing_gradi
     invasiveness=2,
     source="Liu et al. 2020 (RAdam); catalogue R59",
     lr=Float(1e-5, 1e-1, log=True),
+    python=rebuilt("torch.optim.RAdam"),
 )
 def radam(optimizer: Optimizer, *, lr: float = 1e-3) -> Change:
     """Steps by RAdam: Adam that waits with its scaling until it has seen enough gradients."""
@@ -39,6 +40,7 @@ def radam(optimizer: Optimizer, *, lr: float = 1e-3) -> Change:
     invasiveness=2,
     source="Dozat 2016 (NAdam); catalogue R59",
     lr=Float(1e-5, 1e-1, log=True),
+    python=rebuilt("torch.optim.NAdam"),
 )
 def nadam(optimizer: Optimizer, *, lr: float = 1e-3) -> Change:
     """Steps by NAdam: Adam with Nesterov's momentum."""
@@ -52,6 +54,7 @@ def nadam(optimizer: Optimizer, *, lr: float = 1e-3) -> Change:
     invasiveness=2,
     source="Shazeer & Stern 2018 (Adafactor); catalogue R59",
     lr=Float(1e-4, 1e-1, log=True),
+    python=rebuilt("torch.optim.Adafactor"),
 )
 def adafactor(optimizer: Optimizer, *, lr: float = 1e-2) -> Change:
     """Steps by Adafactor: rates relative to the size of the weights, updates clipped."""
@@ -69,6 +72,7 @@ def adafactor(optimizer: Optimizer, *, lr: float = 1e-2) -> Change:
     source="Wortsman et al. 2023 (StableAdamW); catalogue R58",
     lr=Float(1e-5, 1e-1, log=True),
     beta2=Choice(0.95, 0.99, 0.999),
+    python=rebuilt("StableAdamW", StableAdamW),
 )
 def stable_adamw(optimizer: Optimizer, *, lr: float = 1e-3, beta2: float = 0.99) -> Change:
     """Steps by AdamW with its update clipped where a gradient is larger than its past foretold."""
@@ -81,6 +85,7 @@ def stable_adamw(optimizer: Optimizer, *, lr: float = 1e-3, beta2: float = 0.99)
     invasiveness=2,
     source="Chen et al. 2023 (Lion); catalogue R61",
     lr=Float(1e-5, 1e-2, log=True),
+    python=rebuilt("Lion", Lion),
 )
 def lion(optimizer: Optimizer, *, lr: float = 1e-3) -> Change:
     """Steps by Lion: every weight moves by the learning rate, whatever the size of its gradient."""
@@ -93,6 +98,7 @@ def lion(optimizer: Optimizer, *, lr: float = 1e-3) -> Change:
     invasiveness=2,
     source="Jordan et al. 2024; torch Muon; catalogue R61",
     lr=Float(1e-4, 1e-1, log=True),
+    python=rebuilt("MuonAdamW", last_layer, MuonAdamW, more=", by_adamw=last_layer(model)"),
 )
 def muon(optimizer: Optimizer, *, lr: float = 3e-3, facts: Facts) -> Change:
     """Steps by Muon where a matrix lies inside the model, by AdamW everywhere else."""
@@ -104,7 +110,9 @@ def muon(optimizer: Optimizer, *, lr: float = 3e-3, facts: Facts) -> Change:
     if not count:
         raise Inapplicable("no layer but the last has a matrix of weights")
     made = exchanged(optimizer, partial(MuonAdamW, by_adamw=spared), lr=lr)
-    return Change(made.value, f"{made.receipt}; Muon for {count} matrices, AdamW for {len(every) - count} others")
+    return Change(
+        made.value, f"{made.receipt}; Muon for {count} matrices, AdamW for {len(every) - count} others", made.told
+    )
 
 
 def _refuse(optimizer: Optimizer, kind: type[Optimizer]) -> None:

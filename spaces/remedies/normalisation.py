@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from remedy.spaces.facts import Facts
+from remedy.spaces.python import Python, put
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 from remedy.spaces.surgery import NORMS, Layer, append, exchange, layers
@@ -16,6 +17,24 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 _SEQUENCE = (nn.RNNBase, nn.MultiheadAttention)
 _POST = "posts 000, 001: batch normalisation on or off"
 _GROUPS = 8
+_APPENDED = Python(
+    model="""
+for path, norm in $norms.items():
+    layer = model.get_submodule(path)
+    layer.add_module("norm_after", norm)  # a part of the layer, so that every path stays what it is
+    layer.register_forward_hook(lambda layer, args, output: layer.norm_after(output))
+"""
+)
+_PUT = Python(define=(put,), model="for path, module in $norms.items():\n    put(model, path, module)")
+
+
+def _parametrising(name: str) -> Python:
+    line = f"nn.utils.parametrizations.{name}(model.get_submodule(path))"
+    return Python(model=f"for path in $paths:\n    {line}")
+
+
+def _said(norms: dict[str, nn.Module]) -> dict[str, str]:
+    return {"norms": "\n".join(["{", *(f"    {path!r}: nn.{norm!r}," for path, norm in norms.items()), "}"])}
 
 
 @remedy(
@@ -26,6 +45,7 @@ _GROUPS = 8
     ),
     invasiveness=4,
     source=f"{_POST}; Ioffe & Szegedy 2015; catalogue R42",
+    python=_APPENDED,
 )  # fmt: skip
 def batch_norm_on(model: nn.Module, *, facts: Facts) -> Change:
     """Puts batch normalisation behind every hidden layer, before its activation."""
@@ -41,6 +61,7 @@ def batch_norm_on(model: nn.Module, *, facts: Facts) -> Change:
     treats=("vanishing_gradient", "accuracy_collapse", "exploding_gradient", "dead_units", "saturated_softmax"),
     invasiveness=4,
     source="Ba et al. 2016; catalogue R44",
+    python=_APPENDED,
 )
 def layer_norm_on(model: nn.Module, *, facts: Facts) -> Change:
     """Puts layer normalisation behind every hidden layer, before its activation."""
@@ -52,6 +73,7 @@ def layer_norm_on(model: nn.Module, *, facts: Facts) -> Change:
     treats=("vanishing_gradient", "exploding_gradient", "accuracy_collapse", "dead_units"),
     invasiveness=4,
     source="Zhang & Sennrich 2019; catalogue R44",
+    python=_APPENDED,
 )
 def rms_norm_on(model: nn.Module, *, facts: Facts) -> Change:
     """Puts RMS normalisation, which scales and does not shift, behind every hidden Linear layer."""
@@ -63,6 +85,13 @@ def rms_norm_on(model: nn.Module, *, facts: Facts) -> Change:
     treats=("exploding_gradient", "chance_plateau", "accuracy_collapse", "vanishing_gradient"),
     invasiveness=5,
     source="Xiong et al. 2020; tuning playbook: Norm(x + f(x)) is known to cause issues; catalogue R44",
+    python=Python(
+        model="""
+for module in model.modules():
+    if isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+        module.norm_first = True
+"""
+    ),
 )
 def pre_norm(model: nn.Module) -> Change:
     """Moves the norm of transformer layers into the residual branch: x + f(Norm(x)) in place of Norm(x + f(x))."""
@@ -81,6 +110,7 @@ def pre_norm(model: nn.Module) -> Change:
     treats=("exploding_gradient", "accuracy_collapse"),
     invasiveness=4,
     source="Salimans & Kingma 2016; torch.nn.utils.parametrizations.weight_norm; catalogue R52",
+    python=_parametrising("weight_norm"),
 )
 def weight_norm(model: nn.Module, *, facts: Facts) -> Change:
     """Learns the length and the direction of each hidden unit's weights apart."""
@@ -92,6 +122,7 @@ def weight_norm(model: nn.Module, *, facts: Facts) -> Change:
     treats=("exploding_gradient", "non_finite", "accuracy_collapse"),
     invasiveness=4,
     source="Miyato et al. 2018; torch.nn.utils.parametrizations.spectral_norm; catalogue R52",
+    python=_parametrising("spectral_norm"),
 )
 def spectral_norm(model: nn.Module, *, facts: Facts) -> Change:
     """Divides the weights of every hidden layer by their largest singular value."""
@@ -103,15 +134,17 @@ def spectral_norm(model: nn.Module, *, facts: Facts) -> Change:
     treats=("exploding_gradient", "accuracy_collapse", "vanishing_gradient", "saturated_softmax"),
     invasiveness=4,
     source="Takase et al. 2023, Spike No More; catalogue R53",
+    python=_APPENDED,
 )
 def embedding_norm(model: nn.Module) -> Change:
     """Puts layer normalisation behind every embedding."""
     found = {path: module for path, module in model.named_modules() if isinstance(module, nn.Embedding)}
     if not found:
         raise Inapplicable("the model has no embedding")
-    for module in found.values():
-        append(module, nn.LayerNorm(module.embedding_dim))
-    return Change(model, f"LayerNorm behind {len(found)} embedding(s): {', '.join(found)}")
+    norms: dict[str, nn.Module] = {path: nn.LayerNorm(module.embedding_dim) for path, module in found.items()}
+    for path, norm in norms.items():
+        append(found[path], norm)
+    return Change(model, f"LayerNorm behind {len(found)} embedding(s): {', '.join(found)}", _said(norms))
 
 
 @remedy(
@@ -119,6 +152,7 @@ def embedding_norm(model: nn.Module) -> Change:
     treats=("accuracy_collapse", "non_finite"),
     invasiveness=4,
     source=f"{_POST}; catalogue R43",
+    python=_PUT,
 )
 def batch_norm_off(model: nn.Module) -> Change:
     """Takes every batch normalisation out."""
@@ -130,6 +164,7 @@ def batch_norm_off(model: nn.Module) -> Change:
     treats=("accuracy_collapse", "non_finite"),
     invasiveness=4,
     source=f"{_POST}; Wu & He 2018; catalogue R43",
+    python=_PUT,
 )
 def group_norm(model: nn.Module) -> Change:
     """Replaces every batch normalisation by group normalisation, which does not depend on the batch."""
@@ -142,15 +177,15 @@ def _appended(model: nn.Module, facts: Facts, name: str, build: Callable[[Layer]
     present = [path for path, module in model.named_modules() if isinstance(module, NORMS)]
     if present:
         raise Inapplicable(f"the model has norm layers already: {', '.join(present)}")
-    paths = []
+    paths = {}
     for layer in layers(model, facts.inputs)[:-1]:
         norm = build(layer)
         if norm is not None:
             append(layer.module, norm)
-            paths.append(layer.path)
+            paths[layer.path] = norm
     if not paths:
         raise Inapplicable(f"the model has no hidden Linear or Conv layer that {name} fits behind")
-    return Change(model, f"{name} behind {len(paths)} hidden layer(s): {', '.join(paths)}")
+    return Change(model, f"{name} behind {len(paths)} hidden layer(s): {', '.join(paths)}", _said(paths))
 
 
 def _parametrised(model: nn.Module, facts: Facts, name: str, build: Callable[[nn.Module], nn.Module]) -> Change:
@@ -162,7 +197,8 @@ def _parametrised(model: nn.Module, facts: Facts, name: str, build: Callable[[nn
         raise Inapplicable("the model has no hidden Linear or Conv layer")
     for layer in hidden:
         build(layer.module)
-    return Change(model, f"{name} on {len(hidden)} hidden layer(s): {', '.join(layer.path for layer in hidden)}")
+    paths = [layer.path for layer in hidden]
+    return Change(model, f"{name} on {len(hidden)} hidden layer(s): {', '.join(paths)}", {"paths": paths})
 
 
 def _rms_norm(layer: Layer) -> nn.Module | None:
@@ -188,7 +224,8 @@ def _exchanged(model: nn.Module, build: Callable[[nn.Module], nn.Module]) -> Cha
     if not paths:
         raise Inapplicable("the model has no batch normalisation")
     kinds = ", ".join(sorted({type(module).__name__ for module in new.values()}))
-    return Change(model, f"{kinds} in place of {len(paths)} batch norm layer(s): {', '.join(paths)}")
+    told = _said({path: model.get_submodule(path) for path in paths}) if len(new) == len(paths) else {}
+    return Change(model, f"{kinds} in place of {len(paths)} batch norm layer(s): {', '.join(paths)}", told)
 
 
 def _group_norm(norm: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
 from remedy.spaces.logits import Squash, find
 from remedy.spaces.objective import Criterion, Objective, Scale
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -19,12 +20,25 @@ _TREATS = (
     "saturated_softmax", "non_finite", "zero_gradient", "class_takeover", "accuracy_collapse", "chance_plateau",
 )  # fmt: skip
 
+_PAST = Python(
+    loss="""
+kept = {}
+model.get_submodule($path).register_forward_hook(lambda module, args, output: kept.update(logits=args[0]))
+plain_loss = $loss
+
+
+def loss_fn(outputs, targets):  # call it on outputs that the model has just returned
+    return plain_loss(kept["logits"], targets)
+"""
+)
+
 
 @remedy(
     Slot.OBJECTIVE,
     treats=_TREATS,
     invasiveness=3,
     source="posts 000, 001, 003: softmax and cross-entropy in one, from logits; catalogue R20, R34",
+    python=_PAST,
 )
 def fused_cross_entropy(objective: Objective, *, facts: Facts) -> Change:
     """Computes the cross-entropy from the logits, past the softmax that the model keeps."""
@@ -36,6 +50,7 @@ def fused_cross_entropy(objective: Objective, *, facts: Facts) -> Change:
     treats=_TREATS,
     invasiveness=3,
     source="torch BCEWithLogitsLoss; posts 000, 002; catalogue R21, R34",
+    python=_PAST,
 )
 def fused_binary_cross_entropy(objective: Objective, *, facts: Facts) -> Change:
     """Computes the binary cross-entropy from the logits, past the sigmoid that the model keeps."""
@@ -87,13 +102,24 @@ def _fused(objective: Objective, facts: Facts, squash: Squash) -> Change:
     if squash.fits(outputs):
         logits = find(objective.model, facts.inputs, squash)
         criterion = replace(objective.criterion, read=logits.read, loss=loss)
-        return Change(Objective(objective.model, criterion), f"{kept} reads the logits: {logits.found}")
+        plain = objective.criterion.plain and _as_torch_takes_it(outputs, facts.targets, squash)
+        name = "nn.CrossEntropyLoss()" if squash is Squash.SOFTMAX else "nn.BCEWithLogitsLoss()"
+        sayable = logits.path is not None and plain and (seen.safe or seen.reduction == "mean")
+        said = {"path": repr(logits.path), "loss": "loss_fn" if seen.safe else name} if sayable else {}
+        return Change(Objective(objective.model, criterion), f"{kept} reads the logits: {logits.found}", said)
     if seen.safe:
         raise Inapplicable("the outputs are logits already, and the loss is computed from them in one safe step")
     if seen.scale is Scale.PROBABILITIES:
         raise Inapplicable(f"the model's outputs are no probabilities of a {squash.value}")
     criterion = objective.criterion.with_loss(loss)
     return Change(Objective(objective.model, criterion), f"{kept}, which computed the {squash.value} by itself")
+
+
+def _as_torch_takes_it(outputs: torch.Tensor, targets: torch.Tensor, squash: Squash) -> bool:
+    """Whether torch's own loss takes the targets as they are."""
+    if squash is Squash.SOFTMAX:
+        return targets.dtype is torch.int64 and targets.dim() == outputs.dim() - 1
+    return targets.dtype is torch.float32 and targets.shape[1:] == outputs.shape[1:]
 
 
 def _outputs(objective: Objective, facts: Facts) -> torch.Tensor:

@@ -10,11 +10,17 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from remedy.spaces.distribution import Choice, Float
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
 # What an option of the old optimizer says about its own rule, and nothing about the new one.
 _OF_THE_RULE = frozenset({"lr", "betas", "eps", "alpha", "momentum", "dampening", "nesterov", "decoupled_weight_decay"})
+
+
+def rebuilt(kind: str, *define: object, more: str = "") -> Python:
+    """Return code that builds another optimizer over the parameter groups there are, with the options of each."""
+    return Python(define=define, optimizer=f"optimizer = {kind}($arguments{more})")
 
 
 @remedy(
@@ -23,6 +29,7 @@ _OF_THE_RULE = frozenset({"lr", "betas", "eps", "alpha", "momentum", "dampening"
     invasiveness=2,
     source="post 003: SGD in place of Adam; catalogue R54",
     lr=Float(1e-3, 1.0, log=True),
+    python=rebuilt("torch.optim.SGD"),
 )
 def sgd(optimizer: Optimizer, *, lr: float = 0.03) -> Change:
     """Steps by plain SGD, without momentum."""
@@ -38,6 +45,7 @@ def sgd(optimizer: Optimizer, *, lr: float = 0.03) -> Change:
     source="post 003: SGD in place of Adam; AutoTrainer (ICSE'21); catalogue R54, R60",
     lr=Float(1e-4, 0.3, log=True),
     momentum=Choice(0.5, 0.9, 0.95),
+    python=rebuilt("torch.optim.SGD"),
 )
 def sgd_momentum(optimizer: Optimizer, *, lr: float = 0.01, momentum: float = 0.9) -> Change:
     """Steps by SGD with momentum."""
@@ -53,6 +61,7 @@ def sgd_momentum(optimizer: Optimizer, *, lr: float = 0.01, momentum: float = 0.
     source="posts 000, 001: change the optimizer; Kingma & Ba 2015; catalogue R55",
     lr=Float(1e-5, 1e-1, log=True),
     beta2=Choice(0.95, 0.99, 0.999),
+    python=rebuilt("torch.optim.Adam"),
 )
 def adam(optimizer: Optimizer, *, lr: float = 1e-3, beta2: float = 0.999) -> Change:
     """Steps by Adam, which scales each parameter's step by the recent size of its gradient."""
@@ -68,6 +77,7 @@ def adam(optimizer: Optimizer, *, lr: float = 1e-3, beta2: float = 0.999) -> Cha
     source="Loshchilov & Hutter 2019; catalogue R55, R77",
     lr=Float(1e-5, 1e-1, log=True),
     weight_decay=Float(1e-4, 0.3, log=True),
+    python=rebuilt("torch.optim.AdamW"),
 )
 def adamw(optimizer: Optimizer, *, lr: float = 1e-3, weight_decay: float = 0.01) -> Change:
     """Steps by AdamW: Adam, with weight decay apart from the gradient; a decay the training has is kept."""
@@ -83,6 +93,7 @@ def adamw(optimizer: Optimizer, *, lr: float = 1e-3, weight_decay: float = 0.01)
     invasiveness=2,
     source="posts 000, 001: change the optimizer; Tieleman & Hinton 2012; catalogue R59",
     lr=Float(1e-5, 1e-1, log=True),
+    python=rebuilt("torch.optim.RMSprop"),
 )
 def rmsprop(optimizer: Optimizer, *, lr: float = 1e-3) -> Change:
     """Steps by RMSprop: each parameter's step is scaled by the recent size of its gradient, without momentum."""
@@ -99,15 +110,40 @@ def exchanged(old: Optimizer, kind: Callable[..., Optimizer], *, lr: float, **op
     """Build `kind` over the very groups of `old`: the first gets `lr`, the others keep their ratio to it."""
     first = float(old.param_groups[0]["lr"])
     known = kind([nn.Parameter(torch.zeros(1, 1))], lr=lr, **options).defaults
-    groups = []
+    groups, said = [], []
     for group in old.param_groups:
         kept = {key: value for key, value in group.items() if key in known and key not in _OF_THE_RULE}
         rate = lr * float(group["lr"]) / first if first else lr
         groups.append({**kept, **options, "params": group["params"], "lr": rate})
+        other = {key: value for key, value in kept.items() if value != known[key] and key not in options}
+        said.append({"lr": rate, **options, **other})
     new = kind(groups, lr=lr, **options)
     before = f"{type(old).__name__}(lr={first:g})"
     told = ", ".join(f"{key}={value}" for key, value in {"lr": f"{lr:g}", **options}.items())
-    return Change(new, f"{before} -> {type(new).__name__}({told}) over {len(groups)} parameter group(s)")
+    receipt = f"{before} -> {type(new).__name__}({told}) over {len(groups)} parameter group(s)"
+    return Change(new, receipt, {"arguments": _arguments(said)})
+
+
+def _arguments(groups: list[dict[str, Any]]) -> str:
+    """Return how code would write them; several groups take over the parameters of the old optimizer's."""
+    if len(groups) == 1:
+        return ", ".join(["parameters", *(f"{key}={value!r}" for key, value in groups[0].items())])
+    lines = [f"        {group!r}," for group in groups]
+    both = [
+        "group | own for group, own in zip(",
+        '    [{"params": group["params"]} for group in optimizer.param_groups],',
+    ]
+    return "\n".join(
+        [
+            "[",
+            *(f"    {line}" for line in both),
+            "        [",
+            *(f"    {line}" for line in lines),
+            "        ],",
+            "    )",
+            "]",
+        ]
+    )
 
 
 REMEDIES: tuple[Remedy, ...] = (sgd, sgd_momentum, adam, adamw, rmsprop)

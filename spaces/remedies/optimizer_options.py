@@ -8,8 +8,21 @@ from torch.optim import Optimizer
 
 from remedy.spaces.distribution import Choice, Float
 from remedy.spaces.facts import Facts
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
+
+_MOMENTUM = Python(
+    optimizer="""
+for group in optimizer.param_groups:
+    if "momentum" in group:
+        group["momentum"] = $momentum
+        if "nesterov" in group and not $momentum:
+            group["nesterov"] = False
+    else:
+        group["betas"] = ($momentum, group["betas"][1])
+"""
+)
 
 
 @remedy(
@@ -18,6 +31,12 @@ from remedy.spaces.slot import Slot
     invasiveness=1,
     source="Wortsman et al. 2023; catalogue R56",
     beta2=Choice(0.9, 0.95, 0.98, 0.99),
+    python=Python(
+        optimizer="""
+for group in optimizer.param_groups:
+    group["betas"] = (group["betas"][0], min($beta2, group["betas"][1]))
+"""
+    ),
 )
 def lower_beta2(optimizer: Optimizer, *, beta2: float = 0.95) -> Change:
     """Has Adam forget the size of old gradients sooner, so that a sudden large one does not make a huge step."""
@@ -35,6 +54,7 @@ def lower_beta2(optimizer: Optimizer, *, beta2: float = 0.95) -> Change:
     invasiveness=1,
     source="Molybog et al. 2023; TheDeepChecker: Adam's epsilon too low; catalogue R57",
     eps=Float(1e-6, 0.1, log=True),
+    python=Python(optimizer='for group in optimizer.param_groups:\n    group["eps"] = $eps'),
 )
 def adam_eps(optimizer: Optimizer, *, eps: float = 1e-2) -> Change:
     """Raises Adam's epsilon, so that small gradients make small steps."""
@@ -53,6 +73,7 @@ def adam_eps(optimizer: Optimizer, *, eps: float = 1e-2) -> Change:
     invasiveness=1,
     source="Adam's update stalls where gradients are as small as epsilon; catalogue R57",
     eps=Choice(1e-8, 1e-10, 1e-12, 1e-15),
+    python=Python(optimizer='for group in optimizer.param_groups:\n    group["eps"] = min($eps, group["eps"])'),
 )
 def smaller_eps(optimizer: Optimizer, *, eps: float = 1e-8) -> Change:
     """Lowers Adam's epsilon, so that small gradients make steps, too."""
@@ -70,6 +91,7 @@ def smaller_eps(optimizer: Optimizer, *, eps: float = 1e-8) -> Change:
     treats=("accuracy_collapse", "exploding_gradient"),
     invasiveness=1,
     source="Reddi et al. 2018 (AMSGrad); catalogue R59",
+    python=Python(optimizer='for group in optimizer.param_groups:\n    group["amsgrad"] = True'),
 )
 def amsgrad(optimizer: Optimizer) -> Change:
     """Has Adam divide by the largest size of the gradient so far, so that its steps never grow again."""
@@ -86,6 +108,7 @@ def amsgrad(optimizer: Optimizer) -> Change:
     invasiveness=1,
     source="AutoTrainer (ICSE'21): op_momentum; catalogue R60",
     momentum=Choice(0.0, 0.3, 0.5, 0.7),
+    python=_MOMENTUM,
 )
 def less_momentum(optimizer: Optimizer, *, momentum: float = 0.0) -> Change:
     """Lowers the momentum, and with it the step in a lasting direction, which is rate / (1 - momentum)."""
@@ -101,6 +124,7 @@ def less_momentum(optimizer: Optimizer, *, momentum: float = 0.0) -> Change:
     invasiveness=1,
     source="AutoTrainer (ICSE'21): op_momentum; catalogue R60",
     momentum=Choice(0.9, 0.95, 0.99),
+    python=_MOMENTUM,
 )
 def more_momentum(optimizer: Optimizer, *, momentum: float = 0.9) -> Change:
     """Raises the momentum, and with it the step in a lasting direction, which is rate / (1 - momentum)."""
@@ -115,6 +139,13 @@ def more_momentum(optimizer: Optimizer, *, momentum: float = 0.9) -> Change:
     treats=("chance_plateau", "vanishing_gradient"),
     invasiveness=3,
     source="torcheck; Karpathy's list; catalogue R63",
+    python=Python(
+        optimizer="""
+known = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+largest = max(optimizer.param_groups, key=lambda group: sum(p.numel() for p in group["params"]))
+largest["params"] += [p for p in model.parameters() if p.requires_grad and p not in known]
+"""
+    ),
 )
 def every_parameter(optimizer: Optimizer, *, facts: Facts) -> Change:
     """Has the optimizer step every parameter that takes a gradient, also those it was not given."""

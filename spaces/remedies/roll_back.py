@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 
 from remedy.spaces.distribution import Float
 from remedy.spaces.facts import Facts
-from remedy.spaces.gradients import finite
-from remedy.spaces.guard import Guard
+from remedy.spaces.gradients import finite, norm_of, numbers, values
+from remedy.spaces.guard import Guard, rates_times
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -95,6 +96,18 @@ class RollBack:
     invasiveness=3,
     source="PaLM (2022): go back and leave the batches out; catalogue R88",
     factor=Float(0.1, 1.0),
+    python=Python(
+        define=(
+            rates_times,
+            values,
+            norm_of,
+            numbers,
+            finite,
+            f"_SMOOTH, _FIRST, _WORSE, _LEARNT = {_SMOOTH}, {_FIRST}, {_WORSE}, {_LEARNT}",
+            RollBack,
+        ),
+        guard="guard = RollBack($factor, every=max(5, steps // 40))",
+    ),
 )
 def roll_back(guard: Guard | None, *, factor: float = 0.5, facts: Facts) -> Change:
     """Puts the last good weights back where half of the progress is lost, and goes on at a lower learning rate."""

@@ -7,7 +7,9 @@ from typing import Any
 from remedy.spaces.batches import in_order
 from remedy.spaces.distribution import Int
 from remedy.spaces.facts import Facts
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
+from remedy.spaces.schedule import Stretched
 from remedy.spaces.slot import Slot
 
 _NORMED = 2
@@ -18,6 +20,7 @@ _NORMED = 2
     treats=("chance_plateau", "class_takeover", "accuracy_collapse"),
     invasiveness=1,
     source="37 reasons why your neural network is not working (Ivanov 2017); catalogue R04, F16",
+    python=Python(data="sampler = None  # shuffled anew each epoch"),
 )
 def shuffle(sampler: Any) -> Change:
     """Draws the samples in a new order each epoch where they come in a fixed one."""
@@ -32,6 +35,7 @@ def shuffle(sampler: Any) -> Change:
     invasiveness=1,
     source="AutoTrainer (ICSE'21); catalogue R05",
     factor=Int(2, 32, log=True),
+    python=Python(data="batch_size = $size  # a schedule of yours that goes by steps has to follow"),
 )
 def larger_batch(batch_size: int | None, *, factor: int = 8, facts: Facts) -> Change:
     """Takes more samples a batch, whose gradient is less noisy; a budget in epochs has fewer steps then."""
@@ -39,7 +43,7 @@ def larger_batch(batch_size: int | None, *, factor: int = 8, facts: Facts) -> Ch
     new = min(_known(batch_size) * factor, max(_known(batch_size), samples))
     if new == batch_size:
         raise Inapplicable(f"a batch of {batch_size} holds the whole train set already")
-    return Change(new, f"{batch_size} -> {new} samples a batch")
+    return Change(new, f"{batch_size} -> {new} samples a batch", {"size": new})
 
 
 @remedy(
@@ -48,13 +52,14 @@ def larger_batch(batch_size: int | None, *, factor: int = 8, facts: Facts) -> Ch
     invasiveness=1,
     source="AutoTrainer (ICSE'21); Keskar et al. 2017; catalogue R05",
     factor=Int(2, 32, log=True),
+    python=Python(data="batch_size = $size  # a schedule of yours that goes by steps has to follow"),
 )
 def smaller_batch(batch_size: int | None, *, factor: int = 4) -> Change:
     """Takes fewer samples a batch; a budget in epochs has more steps then."""
     new = max(_NORMED, _known(batch_size) // factor)
     if new >= _known(batch_size):
         raise Inapplicable(f"a batch of {batch_size} is as small as it gets")
-    return Change(new, f"{batch_size} -> {new} samples a batch")
+    return Change(new, f"{batch_size} -> {new} samples a batch", {"size": new})
 
 
 def _known(batch_size: int | None) -> int:
@@ -69,6 +74,14 @@ def _known(batch_size: int | None) -> int:
     invasiveness=1,
     source="fifty trainings from forums: far too few epochs; catalogue P18",
     factor=Int(2, 4),
+    python=Python(
+        define=(Stretched,),
+        data="epochs = epochs * $factor",
+        stretch="""
+if scheduler is not None and not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+    scheduler = Stretched(scheduler, 1 / $factor)
+""",
+    ),
 )
 def train_longer(steps: int, *, factor: int = 3) -> Change:
     """Trains for several times the budget; every schedule is stretched along, and the run is priced so."""

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import (
 
 from remedy.spaces.distribution import Choice, Float, Int
 from remedy.spaces.facts import Facts
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.schedule import Schedule
 from remedy.spaces.slot import Slot
@@ -86,6 +87,10 @@ class _WarmedUp:
     source="post 003: a scheduler that decreases the learning rate; catalogue R68",
     factor=Float(0.03, 0.7, log=True),
     drops=Int(1, 6),
+    python=Python(
+        scheduler="scheduler = torch.optim.lr_scheduler.StepLR(optimizer, max(1, steps // ($drops + 1)), $factor)",
+        stepped="step",
+    ),
 )
 def step_decay(schedule: Schedule, *, factor: float = 0.3, drops: int = 3, facts: Facts) -> Change:
     """Drops the learning rate by a factor several times, evenly over the budget."""
@@ -99,6 +104,9 @@ def step_decay(schedule: Schedule, *, factor: float = 0.3, drops: int = 3, facts
     treats=("accuracy_collapse", "exploding_gradient", "class_takeover", "saturated_softmax"),
     invasiveness=1,
     source="post 003; Loshchilov & Hutter 2017; catalogue R68",
+    python=Python(
+        scheduler="scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)", stepped="step"
+    ),
 )
 def cosine(schedule: Schedule, *, facts: Facts) -> Change:
     """Lowers the learning rate along half a cosine to zero at the end of the budget."""
@@ -113,6 +121,11 @@ def cosine(schedule: Schedule, *, facts: Facts) -> Change:
     source="post 003: a scheduler that decreases the learning rate; torch ReduceLROnPlateau; catalogue R68",
     factor=Float(0.03, 0.7, log=True),
     patience=Int(0, 5),
+    python=Python(
+        scheduler="scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(\n"
+        "    optimizer, mode=$mode, factor=$factor, patience=$patience\n)",
+        stepped="epoch",
+    ),
 )
 def plateau(schedule: Schedule, *, factor: float = 0.1, patience: int = 1, facts: Facts) -> Change:
     """Drops the learning rate when the validation metric has not improved for some epochs."""
@@ -122,7 +135,7 @@ def plateau(schedule: Schedule, *, factor: float = 0.1, patience: int = 1, facts
         raise Inapplicable(msg)
     make = partial(ReduceLROnPlateau, mode=facts.mode, factor=factor, patience=patience)
     told = f"learning rate x {factor:g} after {patience} epoch(s) without a better metric ({facts.mode})"
-    return Change(Schedule(make, "epoch"), told + _instead(schedule))
+    return Change(Schedule(make, "epoch"), told + _instead(schedule), {"mode": repr(facts.mode)})
 
 
 @remedy(
@@ -131,6 +144,14 @@ def plateau(schedule: Schedule, *, factor: float = 0.1, patience: int = 1, facts
     invasiveness=1,
     source="tuning playbook; Goyal et al. 2017; catalogue R67",
     share=Float(0.01, 0.5),
+    python=Python(
+        scheduler="""
+rise = max(2, round($share * steps))
+scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / rise))
+""",
+        stepped="step",
+        needs=("alone",),
+    ),
 )
 def warmup(schedule: Schedule, *, share: float = 0.1, facts: Facts) -> Change:
     """Raises the learning rate linearly over the first share of the budget, times what the training's schedule says."""
@@ -141,7 +162,8 @@ def warmup(schedule: Schedule, *, share: float = 0.1, facts: Facts) -> Change:
     every = 1 if schedule.interval == "step" else facts.steps_per_epoch
     kept = f", multiplying the training's own schedule ({below})" if below else ""
     told = f"learning rate rises linearly over the first {steps} of {facts.steps} steps{kept}"
-    return Change(Schedule(_WarmedUp(steps, schedule.make, every), "step"), told)
+    made = Schedule(_WarmedUp(steps, schedule.make, every), "step")
+    return Change(made, told, {} if below else {"alone": True})
 
 
 @dataclass(frozen=True)
@@ -161,6 +183,13 @@ class _OneCycle:
     invasiveness=1,
     source="Smith & Topin 2018; torch OneCycleLR; catalogue R68",
     peak=Float(0.1, 10.0, log=True),
+    python=Python(
+        scheduler="""
+peaks = [group["lr"] * $peak for group in optimizer.param_groups]
+scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=steps, cycle_momentum=False)
+""",
+        stepped="step",
+    ),
 )
 def one_cycle(schedule: Schedule, *, peak: float = 1.0, facts: Facts) -> Change:
     """Raises the learning rate from 1/25 of a peak to the peak, and lowers it to nearly 0 at the end of the budget."""
@@ -175,6 +204,10 @@ def one_cycle(schedule: Schedule, *, peak: float = 1.0, facts: Facts) -> Change:
     invasiveness=1,
     source="post 003: a scheduler that decreases the learning rate; torch ExponentialLR; catalogue R68",
     last=Float(1e-4, 0.3, log=True),
+    python=Python(
+        scheduler="scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=$last ** (1 / steps))",
+        stepped="step",
+    ),
 )
 def exponential(schedule: Schedule, *, last: float = 0.01, facts: Facts) -> Change:
     """Lowers the learning rate by the same factor every step, to a share of it at the end of the budget."""
@@ -189,6 +222,10 @@ def exponential(schedule: Schedule, *, last: float = 0.01, facts: Facts) -> Chan
     invasiveness=1,
     source="post 003: a scheduler that decreases the learning rate; torch PolynomialLR; catalogue R68",
     power=Choice(1.0, 2.0, 3.0),
+    python=Python(
+        scheduler="scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=steps, power=$power)",
+        stepped="step",
+    ),
 )
 def polynomial(schedule: Schedule, *, power: float = 1.0, facts: Facts) -> Change:
     """Lowers the learning rate as a power of the budget that is left (1: in a straight line to zero)."""
@@ -202,6 +239,7 @@ def polynomial(schedule: Schedule, *, power: float = 1.0, facts: Facts) -> Chang
     treats=("chance_plateau", "vanishing_gradient"),
     invasiveness=1,
     source="a rate that falls too soon stalls the training (Karpathy's recipe: turn decay off at first); catalogue R68",
+    python=Python(scheduler="scheduler = None  # the learning rate stays what the optimizer was given"),
 )
 def constant(schedule: Schedule) -> Change:
     """Takes the training's own schedule away: the learning rate stays what the optimizer was given."""

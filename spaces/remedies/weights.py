@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from remedy.spaces.distribution import Float
 from remedy.spaces.groups import split
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
@@ -55,6 +56,14 @@ def _matrices(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
     invasiveness=1,
     source="posts 000, 001: regularizers on; Wortsman et al. 2023; catalogue R77",
     value=Float(1e-6, 1e-1, log=True),
+    python=Python(
+        optimizer="""
+decays = any(group["weight_decay"] for group in optimizer.param_groups)
+for group in optimizer.param_groups:
+    if group["weight_decay"] or not decays:  # a group without decay beside one with decay is meant so
+        group["weight_decay"] = $value
+"""
+    ),
 )
 def weight_decay_on(optimizer: Optimizer, *, value: float = 1e-3) -> Change:
     """Turns weight decay on, or up where it is already on."""
@@ -73,6 +82,7 @@ def weight_decay_on(optimizer: Optimizer, *, value: float = 1e-3) -> Change:
     treats=("chance_plateau", "vanishing_gradient"),
     invasiveness=1,
     source="posts 000, 001: regularizers off; TheDeepChecker (TOSEM'22); catalogue R78",
+    python=Python(optimizer='for group in optimizer.param_groups:\n    group["weight_decay"] = 0.0'),
 )
 def weight_decay_off(optimizer: Optimizer) -> Change:
     """Turns weight decay off."""
@@ -89,6 +99,14 @@ def weight_decay_off(optimizer: Optimizer) -> Change:
     treats=("chance_plateau", "vanishing_gradient"),
     invasiveness=2,
     source="OLMo 2; usual practice for norm layers and biases; catalogue R62",
+    python=Python(
+        define=(split,),
+        optimizer="""
+split(
+    optimizer, lambda parameter, group: {"weight_decay": group["weight_decay"] if parameter.dim() > 1 else 0.0}
+)
+""",
+    ),
 )
 def decay_matrices_only(optimizer: Optimizer) -> Change:
     """Spares biases and norm layers the weight decay; matrices and larger keep it."""
@@ -117,6 +135,14 @@ def _told(values: list[float]) -> str:
     invasiveness=3,
     source="posts 000, 001: weight clamping; catalogue R79",
     limit=Float(0.5, 10.0, log=True),
+    python=Python(
+        after_step="""
+with torch.no_grad():
+    for parameter in parameters:
+        if parameter.dim() >= 2:  # no biases, no norm layers
+            parameter.clamp_(-$limit, $limit)
+"""
+    ),
 )
 def clamp_weights(rule: Rule | None, *, limit: float = 1.0) -> Change:
     """Clamps every weight after each step."""
@@ -129,6 +155,15 @@ def clamp_weights(rule: Rule | None, *, limit: float = 1.0) -> Change:
     invasiveness=3,
     source="Hinton et al. 2012, max-norm constraint; catalogue R79",
     limit=Float(0.5, 10.0, log=True),
+    python=Python(
+        after_step="""
+with torch.no_grad():
+    for parameter in parameters:
+        if parameter.dim() >= 2:
+            norms = parameter.flatten(1).norm(dim=1).clamp_min(torch.finfo(parameter.dtype).tiny)
+            parameter *= ($limit / norms).clamp_max(1.0).reshape(-1, *[1] * (parameter.dim() - 1))
+"""
+    ),
 )
 def max_norm(rule: Rule | None, *, limit: float = 3.0) -> Change:
     """Limits the norm of the weights into each unit after each step."""

@@ -241,6 +241,8 @@ FIXES = {
     "a remedy of another slot": ("schema: 1\nremedies: {schedule: adam}", ["adam", "schedule"]),
     "a parameter of nothing": ("schema: 1\nremedies: {optimizer: adam, sgd.lr: 0.1}", ["sgd.lr"]),
     "a parameter of another kind": ("schema: 1\nremedies: {optimizer: adam, adam.lr: fast}", ["adam.lr", "fast"]),
+    "a number out of range": ("schema: 1\nremedies: {gradient: clip_norm, clip_norm.max_norm: -1}", ["0.1 to 10"]),
+    "no schema": ("remedies: {optimizer: adam}", ["schema", "None"]),
     "a number that is none": ("schema: 1\nremedies: {optimizer: adam, adam.lr: .nan}", ["adam.lr", "nan"]),
     "a list": ("schema: 1\nremedies: [adam]", ["remedies"]),
     "keys that are numbers": ("schema: 1\nremedies: {1: adam}", ["text"]),

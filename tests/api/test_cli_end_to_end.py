@@ -148,6 +148,22 @@ def test_the_fix_file_repairs_a_seed_that_was_never_used(study, tmp_path):
     ]
 
 
+def test_the_fix_as_python_is_a_script_with_the_evidence_above_it(study, tmp_path):
+    out = tmp_path / "fix.py"
+    best = study.report["fixes"][0]
+    said = study.remedy("export", NAME, "--as", "python", "--out", out).out
+    assert best["label"] in said
+    text = out.read_text()
+    compile(text, str(out), "exec")
+    for told in (NAME, best["label"], f"{best['converged']} of {best['runs']} runs", best["receipts"][0]["changed"]):
+        assert told in text
+    assert "NOT IN HERE" not in text
+    assert "import remedy" not in text
+    refused = study.remedy("export", NAME, "--as", "perl", code=2)
+    assert refused.err.count("\n") == 1
+    assert "yaml" in refused.err
+
+
 def test_the_fix_applied_in_python_repairs(study, tmp_path):
     fixed = tmp_path / "fixed.py"
     fixed.write_text(

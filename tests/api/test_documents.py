@@ -117,3 +117,41 @@ def test_the_code_that_is_not_run_is_python(names):
     for document, kind, told, block in BLOCKS:
         if kind == "python" and "no-run" in told:
             compile(block, document, "exec")
+
+
+@pytest.mark.parametrize("name", ["remedies.md", "symptoms.md"])
+def test_the_pages_of_the_catalogue_are_the_catalogue(name):
+    from remedy.commands.pages import pages
+
+    assert (REPOSITORY / "docs" / name).read_text(encoding="utf-8") == pages()[name], "`make docs` writes it anew"
+
+
+def test_the_pages_hold_every_remedy_and_symptom_once():
+    from remedy.commands.pages import pages
+    from remedy.spaces.catalogue import REMEDIES
+    from remedy.spaces.symptom import Symptom
+
+    found = pages()
+    for remedy in REMEDIES:
+        (row,) = [line for line in found["remedies.md"].splitlines() if line.startswith(f"| `{remedy.name}` ")]
+        assert remedy.summary in row
+        assert remedy.source in row
+        assert row.replace("\\|", "").count("|") == 8
+    assert set(re.findall(r"^## (\w+)$", found["symptoms.md"], re.MULTILINE)) == {s.value for s in Symptom}
+
+
+def test_the_pages_link_to_what_is_there():
+    from remedy.commands.pages import pages
+
+    for text in pages().values():
+        for place in re.findall(r"\]\(([^)]+)\)", text):
+            name, _, heading = place.partition("#")
+            there = pages()[name or "remedies.md"]
+            assert not heading or f"\n## {heading}\n" in there, place
+
+
+def test_the_pages_are_written_where_they_are_asked_for(tmp_path):
+    from remedy.commands.pages import main, pages
+
+    assert main([str(tmp_path / "docs")]) == 0
+    assert {path.name: path.read_text() for path in (tmp_path / "docs").iterdir()} == pages()

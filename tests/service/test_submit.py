@@ -55,6 +55,31 @@ def test_a_study_on_a_cluster_is_the_same_as_here_and_steered_from_anywhere(
     assert name in [run.info.run_name for run in here.in_mlflow(name)], "the record stays"
 
 
+OWN = '''
+import remedy
+
+
+@remedy.remedy("learning_rate", treats=["non_finite"], invasiveness=1, source="our team")
+def a_tenth(optimizer) -> remedy.Change:
+    """Learns at a tenth of the rate."""
+    for group in optimizer.param_groups:
+        group["lr"] /= 10
+    return remedy.Change(optimizer, "a tenth of the learning rate")
+'''
+
+
+def test_remedies_of_ones_own_travel_with_the_training(in_postgres, cluster, mlflow_server, name):
+    here = in_postgres.beside(cluster, MLFLOW_TRACKING_URI=mlflow_server.url)
+    here.write("train")
+    (here.line.place / "own.py").write_text(OWN)
+    (here.line.place / "study.yaml").write_text("target: train.py\nremedies: [own.py]\nonly: [a_tenth]\nfixes: 1\n")
+    report = here("submit", "study.yaml", "--name", name, "--address", cluster.dashboard, "--json").json
+    assert report["fixes"][0]["remedies"] == {"learning_rate": "a_tenth"}
+    here("export", name, "--as", "python")
+    assert "NOT IN HERE: a_tenth" in (here.line.place / "fix.py").read_text()
+    here("delete", name)
+
+
 def reported_runs(folder):
     """How many runs its report knows."""
     report = folder.report()

@@ -12,6 +12,7 @@ from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.combination import Combination, checked
 from remedy.spaces.distribution import Choice, Float, Int
 from remedy.spaces.error import InputError
+from remedy.spaces.python import Python
 from remedy.spaces.remedy import KEEP, Change, remedy
 from remedy.spaces.seeding import derive
 from remedy.spaces.slot import Slot
@@ -142,6 +143,8 @@ def test_a_value_of_another_kind_is_refused_and_a_missing_one_filled_in():
     first = CATALOGUE["clip_norm"].first()
     with pytest.raises(InputError, match="may be"):
         checked({**first, "clip_norm.max_norm": "much"}, CATALOGUE)
+    with pytest.raises(InputError, match=r"clip_norm.max_norm is 11; it may be 0.1 to 10"):
+        checked({**first, "clip_norm.max_norm": 11}, CATALOGUE)
     assert checked({"gradient": "clip_norm"}, CATALOGUE) == Combination.of(first)
 
 
@@ -198,6 +201,8 @@ def undocumented(value, *, factor: float = 0.5):
         (fine, {"factor": Float(0.6, 0.9)}, "default factor=0.5 is not in 0.6 to 0.9"),
         (fine, {"factor": 0.5}, "factor is 0.5, it may be a Float, Int or Choice"),
         (fine, {"extra": Float(0, 1)}, "not so for extra"),
+        (fine, {"python": "optimizer.step()"}, "python is 'optimizer.step.*may be a remedy.Python"),
+        (fine, {"python": Python(model="costs = $5")}, "python is .* begins a name"),
         (no_default, {}, "'factor' needs a default"),
         (two_values, {}, "takes the slot's value as its one argument"),
         (undocumented, {}, "a docstring of one sentence and a source"),

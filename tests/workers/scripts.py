@@ -110,9 +110,12 @@ def forked(order: WorkOrder, place: Path, *, learn: bool = False) -> tuple[RunRe
     return result, learned, (folder / "log").read_text()
 
 
-def learned_of(path: Path, place: Path, goal: str = "accuracy>=0.9", args=()) -> tuple[Script, dict, RunResult | None]:
+def learned_of(
+    path: Path, place: Path, goal: str = "accuracy>=0.9", args=(), *, thorough=False
+) -> tuple[Script, dict, RunResult | None]:
     """Run a script to its end, as `remedy check` does first."""
     asked = Goal.read(goal)
     script = Script(metric=asked.name, mode=asked.mode or "max", goal=asked.value)
-    result, told, _ = forked(order_of(path, script, args=args), place, learn=True)
+    order = dataclasses.replace(order_of(path, script, args=args), thorough=thorough)
+    result, told, _ = forked(order, place, learn=True)
     return Script.from_json(told["script"]) if "script" in told else script, told, result
