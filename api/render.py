@@ -26,6 +26,8 @@ def report_text(
     page.line()
     _baseline(page, base, report["goal"]["metric"])
     preflight_lines(page, report["preflight"])
+    if report.get("decision"):
+        page.line(report["decision"], indent=2)
     page.line()
     if report["fixes"]:
         _fixes(page, report["fixes"], base, report["goal"]["metric"])

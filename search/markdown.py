@@ -120,6 +120,8 @@ def _wrong(report: Mapping[str, Any]) -> str:
         lines += [
             f"- {escape(found.get('level', ''))}: {escape(found.get('message', ''))}" for found in findings[:_ROWS]
         ]
+    if report.get("decision"):
+        lines += ["", f"By a few hundred steps before: {escape(report['decision'])}."]
     return "\n".join(lines) if baseline or findings else ""
 
 

@@ -120,6 +120,8 @@ def _wrong(report: Mapping[str, Any]) -> Html:
     parts += [tag("p", f"Failed: {why}") for why in dict.fromkeys(why for how, why in told if how == "failed")]
     if findings:
         parts += [tag("h3", "Found before the first run"), tag("ul", *(_finding(found) for found in findings))]
+    if report.get("decision"):
+        parts.append(tag("p", f"By a few hundred steps before: {report['decision']}."))
     title = "The training as it is" if base.get("state") == "healthy" else "What was wrong"
     return tag("section", tag("h2", title), *parts) if parts else Html()
 

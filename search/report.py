@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from remedy.search.agenda import Agenda, BaselineState, Reason
@@ -12,11 +13,15 @@ from remedy.search.candidate import Candidate, State
 from remedy.search.evidence import difference, wilson
 from remedy.search.home import StudyFolder
 from remedy.search.ledger import Entry, Ledger
+from remedy.search.spec import Spec
 from remedy.spaces.combination import Combination
 from remedy.spaces.outcome import Outcome
 from remedy.spaces.remedy import Remedy
 from remedy.spaces.verdict import Verdict
+from remedy.workers.decision import decision
+from remedy.workers.finding import Finding
 from remedy.workers.order import Phase
+from remedy.workers.probation import Probation
 
 SCHEMA = 1
 _FULL = (Outcome.CONVERGED, Outcome.COLLAPSED, Outcome.MISSED, Outcome.STOPPED)
@@ -42,6 +47,8 @@ def report(
     outcomes = Counter(entry.result.outcome for entry in ledger.entries)
     fixes = ordered_fixes(agenda)
     code = exit_code(agenda, reason)
+    baseline = _baseline(agenda)
+    findings, decided = _preflight(spec, converged=baseline["state"] == "healthy")
     told = None if reason in (Reason.DONE, Reason.HEALTHY) else str(reason)
     return {
         "schema": SCHEMA,
@@ -52,8 +59,9 @@ def report(
         "exit_code": code,
         "reason": told,
         "seed": spec.seed,
-        "preflight": [dict(finding) for finding in spec.preflight],
-        "baseline": _baseline(agenda),
+        "preflight": findings,
+        "decision": decided,
+        "baseline": baseline,
         "fixes": [_fix(agenda, candidate, folder, place) for place, candidate in enumerate(fixes, start=1)],
         "remedies": _remedies(agenda),
         "runs": {
@@ -63,6 +71,18 @@ def report(
         "cost": _cost(agenda, seconds),
         "mlflow": dict(mlflow),
     }
+
+
+def _preflight(spec: Spec, *, converged: bool) -> tuple[list[dict[str, Any]], str | None]:
+    """Return what pre-flight found, and whether the code, the recipe or the data is to blame."""
+    findings = [dict(finding) for finding in spec.preflight]
+    if spec.probation is None:
+        return findings, None
+    shown = Probation.from_json(spec.probation)
+    if not converged:
+        findings += [{**asdict(doubt), "suggests": list(doubt.suggests)} for doubt in shown.doubts]
+    known = [Finding(**{**found, "suggests": tuple(found["suggests"])}) for found in findings]
+    return findings, decision(shown, known, converged=converged) or None
 
 
 def ordered_fixes(agenda: Agenda) -> list[Candidate]:

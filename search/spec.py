@@ -45,7 +45,9 @@ class Spec:
         space: slot -> remedies -> distributions, as `Space.describe` says it.
         code: the hash of each file of the user's that the training imports, by its path.
         commit: the git commit of the training's folder, with `+` where it has changes; `none` outside of git.
-        preflight_steps: optimizer steps that were trained before the study began, to learn a script's full length.
+        preflight_steps: optimizer steps that were trained before the study began: to learn a script's full length, and
+            whether the training can learn a few samples by heart.
+        probation: what came of the latter, as `Probation` in JSON; None where it was not tried.
     """
 
     study: str
@@ -71,6 +73,7 @@ class Spec:
     code: Mapping[str, str] = field(default_factory=dict)
     commit: str = "none"
     preflight_steps: int = 0
+    probation: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be; the message names the option.

@@ -51,7 +51,9 @@ def _checked(asked: argparse.Namespace, home: Home, options: dict[str, Any]) -> 
     source = find(asked.target, asked.args, asked.remedies)
     Spec(study="check", source=source, **options)
     log = home.path / "logs" / "load.log"
-    return checked(asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, log, remedies=asked.remedies)
+    return checked(
+        asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, log, thorough=True, remedies=asked.remedies
+    )
 
 
 def totals(asked: argparse.Namespace) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def totals(asked: argparse.Namespace) -> dict[str, Any]:
 
 def specify(asked: argparse.Namespace, found: Checked, name: str, options: dict[str, Any]) -> Spec:
     """Join options and training into the study's specification."""
-    training = found.training
+    training, tried = found.training, found.found.probation
     spec = Spec(
         study=name,
         source=found.loaded.source,
@@ -70,7 +72,8 @@ def specify(asked: argparse.Namespace, found: Checked, name: str, options: dict[
         mode=training.mode or "max",
         goal=float(training.goal or 0),
         steps=found.found.setting.steps,
-        preflight_steps=found.survey_steps,
+        preflight_steps=found.survey_steps + (tried.steps if tried else 0),
+        probation=dataclasses.asdict(tried) if tried else None,
         only=tuple(asked.only),
         without=tuple(asked.without),
         suggested=found.found.suggested,

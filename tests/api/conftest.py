@@ -11,8 +11,8 @@ OUTCOMES = {"converged", "collapsed", "missed", "stopped", "failed", "inapplicab
 REASONS = {0: {None, "exhausted", "budget", "timeout", "stopped"}, 2: {"failed"}, 4: {None},
            3: {"exhausted", "budget", "timeout", "stopped"}}  # fmt: skip
 KEYS = {
-    "": {"schema", "study", "training", "goal", "exit_code", "reason", "seed", "preflight", "baseline", "fixes",
-         "remedies", "runs", "cost", "mlflow"},
+    "": {"schema", "study", "training", "goal", "exit_code", "reason", "seed", "preflight", "decision", "baseline",
+         "fixes", "remedies", "runs", "cost", "mlflow"},
     "baseline": {"state", "runs", "converged", "metric", "seeds", "symptoms"},
     "cost": {"steps_trained", "steps_full", "saved_by_early_stop", "saved", "preflight_steps", "seconds",
              "steps_to_first_fix"},

@@ -49,6 +49,13 @@ def test_submit_finds_what_is_known_to_help(study):
     assert names & KNOWN_TO_HELP
 
 
+def test_the_code_is_told_from_the_recipe_before_the_first_run(study):
+    assert "the error above, or a bad recipe" in study.report["decision"]
+    assert "by heart" in study.report["decision"]
+    assert 0 < study.report["cost"]["preflight_steps"] <= 1600
+    assert study.report["decision"] in study.remedy("report", NAME, "--format", "markdown").out
+
+
 def test_progress_goes_to_standard_error_in_plain_lines(study):
     assert f"{NAME}: starting" in study.answer.err
     assert "\x1b" not in study.answer.err
