@@ -17,7 +17,7 @@ from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 from remedy.spaces.surgery import exchange, hidden_activations, swap_calls
 
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _CALLS = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"})
 
 
@@ -41,7 +41,7 @@ def dropout_off(model: nn.Module, *, facts: Facts) -> Change:
     """Turns every dropout off."""
     told = []
     for path, module in model.named_modules():
-        if isinstance(module, _DROPOUTS) and module.p > 0:
+        if isinstance(module, DROPOUTS) and module.p > 0:
             told.append(f"{path} (p={module.p:g} -> 0)")
             module.p = 0.0
         elif isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout > 0:
@@ -70,7 +70,7 @@ for path in $paths:
 )
 def dropout_on(model: nn.Module, *, p: float = 0.2, facts: Facts) -> Change:
     """Puts dropout behind every hidden activation."""
-    if any(isinstance(module, _DROPOUTS) and module.p > 0 for module in model.modules()):
+    if any(isinstance(module, DROPOUTS) and module.p > 0 for module in model.modules()):
         raise Inapplicable("the model has dropout already")
     hidden = hidden_activations(model, facts.inputs)
     if not len(hidden):
@@ -101,7 +101,7 @@ def dropout_lower(model: nn.Module, *, factor: float = 0.3) -> Change:
     """Multiplies the share that every dropout module drops by a factor below one."""
     told = []
     for path, module in model.named_modules():
-        if isinstance(module, _DROPOUTS) and module.p > 0:
+        if isinstance(module, DROPOUTS) and module.p > 0:
             old, module.p = module.p, module.p * factor
             told.append(f"{path} (p={old:g} -> {module.p:g})")
     if not told:
@@ -120,7 +120,7 @@ class _Dropped:
 
 def _calls_off(model: nn.Module, facts: Facts) -> list[str]:
     """Turn off dropout that the forward pass calls as a function; a module's own call is among them, with p = 0."""
-    known = {path for path, module in model.named_modules() if isinstance(module, (*_DROPOUTS, nn.MultiheadAttention))}
+    known = {path for path, module in model.named_modules() if isinstance(module, (*DROPOUTS, nn.MultiheadAttention))}
     places = {}
     for mode in (True, False):
         mine = [call for call in trace(model, facts.inputs, training=mode).calls if call.name in _CALLS]

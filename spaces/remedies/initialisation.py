@@ -21,12 +21,6 @@ from remedy.spaces.surgery import layers
 from remedy.spaces.weights import Draw, fill, lecun_normal_, path_of, put_weight, redraw
 
 _TRIES, _NEAR, _TINY = 10, 0.05, 1e-4
-_LAST_OF_BRANCH = {
-    "TransformerEncoderLayer": ("linear2", "self_attn.out_proj"),
-    "TransformerDecoderLayer": ("linear2", "self_attn.out_proj", "multihead_attn.out_proj"),
-    "BasicBlock": ("bn2",),  # torchvision's
-    "Bottleneck": ("bn3",),
-}
 
 
 def _drawing(draw: str) -> Python:
@@ -259,38 +253,6 @@ def positive_bias(model: nn.Module, *, value: float = 0.1, facts: Facts) -> Chan
 
 @remedy(
     Slot.INITIALISATION,
-    treats=("exploding_gradient", "accuracy_collapse"),
-    invasiveness=4,
-    source="Zhang et al. 2019 (Fixup); Goyal et al. 2017; catalogue R46",
-    python=Python(
-        model="""
-for path in $paths:
-    for parameter in model.get_submodule(path).parameters():
-        nn.init.zeros_(parameter)
-"""
-    ),
-)
-@torch.no_grad()
-def zero_residual_branches(model: nn.Module) -> Change:
-    """Sets the last weights of each residual branch to zero, so that every block starts as the identity."""
-    zeroed = []
-    for path, module in model.named_modules():
-        for inner in _LAST_OF_BRANCH.get(type(module).__name__, ()):
-            part = module.get_submodule(inner)
-            for parameter in part.parameters():
-                parameter.zero_()
-            zeroed.append(f"{path}.{inner}".lstrip("."))
-    if not zeroed:
-        raise Inapplicable("the model has no residual block of a known kind (TransformerEncoderLayer, BasicBlock, ...)")
-    return Change(
-        model,
-        f"weights of {len(zeroed)} layer(s) that end a residual branch set to 0: {', '.join(zeroed)}",
-        {"paths": zeroed},
-    )
-
-
-@remedy(
-    Slot.INITIALISATION,
     treats=("chance_plateau", "vanishing_gradient"),
     invasiveness=3,
     source="37 reasons why your neural network is not working (Ivanov 2017); catalogue R93",
@@ -362,6 +324,5 @@ REMEDIES: tuple[Remedy, ...] = (
     small_last_layer,
     output_prior,
     positive_bias,
-    zero_residual_branches,
     unfreeze,
 )

@@ -163,6 +163,64 @@ def test_transformers_are_normalised_before_their_branches(applied_to, steps):
             applied_to(mlp, name)
 
 
+class Doubled(nn.Module):
+    """Blocks of every way to write a sum, and sums that are no residual path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two, self.three = (nn.Linear(6, 6) for _ in range(4))
+        self.norm, self.drop, self.left, self.right = nn.LayerNorm(6), nn.Dropout(0.5), nn.Linear(6, 6), nn.Linear(6, 6)
+        self.shared, self.behind, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.stem(inputs)
+        hidden = hidden + self.drop(self.one(torch.relu(hidden)))
+        hidden = torch.add(F.dropout(self.norm(self.two(hidden)), 0.1, self.training), hidden)
+        branch = self.three(hidden.tanh())
+        branch += hidden
+        hidden = self.left(branch) + self.right(branch)  # neither is computed from the other
+        hidden = hidden + self.shared(hidden)
+        hidden = hidden + F.relu(self.behind(hidden))  # at 0 a ReLU passes nothing back
+        return self.head(self.shared(hidden))
+
+
+def test_branches_that_end_in_a_layer_start_as_nothing(applied_to, steps):
+    parts = applied_to(Doubled, "zero_residual_branches")
+    assert parts.receipts[0].text.endswith("3 layer(s) that end a residual branch set to 0: one, norm, three")
+    model = parts.model.eval()
+    inputs = torch.randn(5, 6)
+    hidden = model.left(model.stem(inputs)) + model.right(model.stem(inputs))
+    hidden = hidden + model.shared(hidden)
+    expected = model.head(model.shared(hidden + F.relu(model.behind(hidden))))
+    assert torch.allclose(model(inputs), expected, atol=1e-6)
+    steps(parts, 4)
+    assert model.one.weight.detach().abs().sum() > 0, "they are learned"
+
+
+class BasicBlock(nn.Module):
+    """Of torchvision's name, and not of its parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.last = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + self.last(F.relu(self.inner(inputs)))
+
+
+def test_a_block_of_a_known_name_and_other_parts(applied_to):
+    blocks = lambda: nn.Sequential(BasicBlock(), BasicBlock(), nn.Linear(6, 3))  # noqa: E731
+    assert "0.last, 1.last" in applied_to(blocks, "zero_residual_branches").receipts[0].text
+    with pytest.raises(Inapplicable, match="are computed from others"):
+        applied_to(lambda: nn.Sequential(normed(), nn.Linear(6, 3)), "zero_residual_branches")
+
+
+def normed() -> nn.Module:
+    block = BasicBlock()
+    nn.utils.parametrizations.weight_norm(block.last)
+    return block
+
+
 def spoiled(change):
     def build():
         model = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.LayerNorm(32), nn.Linear(32, 3))

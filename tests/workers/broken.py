@@ -328,6 +328,45 @@ def hot_head() -> Training:
     )  # fmt: skip
 
 
+def restive() -> Training:
+    """Build one whose steps are a little too long for its wide layers."""
+    return training(model=lambda: stack(3, 256), optimizer=sgd(0.14, 0.9), steps=80)
+
+
+def by_heart() -> Training:
+    """Build one that learns sums modulo 23 by heart, and goes on by making its logits larger: it never sees the rule.
+
+    The naive minimisation of the loss that Prieto et al. 2025 describe: no weight decay, all samples in each batch.
+    """
+    size = 23
+
+    def data() -> tuple[Any, Any]:
+        first, second = torch.cartesian_prod(torch.arange(size), torch.arange(size))[torch.randperm(size**2)].T
+        inputs = torch.cat([F.one_hot(first, size), F.one_hot(second, size)], 1).float()
+        targets, held = (first + second) % size, size**2 // 4
+        return TensorDataset(inputs[held:], targets[held:]), TensorDataset(inputs[:held], targets[:held])
+
+    return training(
+        model=lambda: nn.Sequential(nn.Linear(2 * size, 200), nn.ReLU(), nn.Linear(200, size)), data=data,
+        optimizer=adam(0.03), batch_size=size**2, steps=300, goal=0.8,
+    )  # fmt: skip
+
+
+def rarer() -> Training:
+    """Build one that sees one sample of a class for twenty of the other, and soon stops; both count alike."""
+
+    def data() -> tuple[Any, Any]:
+        labels = (torch.rand(900) < torch.where(torch.arange(900) < 600, 0.05, 0.5)).long()
+        inputs = 0.5 * torch.randn(900, FEATURES)
+        inputs[:, 0] += 2 * labels
+        return TensorDataset(inputs[:600], labels[:600]), TensorDataset(inputs[600:], labels[600:])
+
+    return training(
+        model=lambda: nn.Sequential(nn.Linear(FEATURES, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 2)),
+        data=data, metric="balanced_accuracy", goal=0.8, steps=70, optimizer=adam(0.003),
+    )  # fmt: skip
+
+
 def _few(noise: float) -> tuple[Any, Any]:
     inputs, weights = torch.randn(560, 60), torch.randn(60, 1) / 60**0.5
     targets = inputs @ weights + noise * torch.randn(560, 1)
@@ -395,4 +434,7 @@ ROWS: list[tuple[str, dict[str, Any], Callable[[], Training]]] = [
     ("lower_beta2", {}, calming),
     ("adam_eps", {}, whispering),
     ("confidence_penalty", {"beta": 1.0}, hurried),
+    ("focal_loss", {"gamma": 5.0}, rarer),
+    ("orthogonal_gradient", {}, by_heart),
+    ("weight_norm", {}, restive),
 ]

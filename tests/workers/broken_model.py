@@ -222,6 +222,23 @@ def too_deep() -> Training:
     return training(model=stack(depth=16, width=16), optimizer=adam(0.003), steps=60)
 
 
+class Block(nn.Module):
+    """A residual block without any norm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner, self.last = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + self.last(F.relu(self.inner(inputs)))
+
+
+def many_blocks() -> Training:
+    """Add up 32 residual blocks without normalisation, whose common step is too long for what they start as."""
+    blocks = lambda: nn.Sequential(nn.Linear(8, 16), *(Block(16) for _ in range(32)), nn.Linear(16, 4))  # noqa: E731
+    return training(model=blocks, optimizer=sgd(0.15), steps=30)
+
+
 def asleep() -> Training:
     """Every ReLU starts far in its flat half."""
     return training(model=changed(stack(), lambda m: [nn.init.constant_(x.bias, -6.0) for x in linears(m)[:-1]]))
@@ -483,6 +500,20 @@ def wrong_labels() -> Training:
     return training((inputs, noisy), model=stack(width=64), optimizer=adam(0.015), steps=150, goal=0.8)
 
 
+def logarithm_by_hand() -> Training:
+    """Some samples are far out: their probability is 0, and its logarithm the end."""
+
+    def by_hand(probabilities: Tensor, targets: Tensor) -> Tensor:
+        return F.nll_loss(probabilities.log(), targets)
+
+    inputs, labels = blobs()
+    hit = (torch.rand(len(inputs), 1, generator=drawn(7)) < 0.03) & (torch.arange(len(inputs)) < 256)[:, None]
+    return training(
+        (torch.where(hit, 300 * inputs, inputs), labels), model=stack(nn.Softmax(dim=1)), loss=by_hand,
+        optimizer=sgd(0.1),
+    )  # fmt: skip
+
+
 # ---------------------------------------------------------------- precision
 
 
@@ -566,6 +597,7 @@ ROWS: list[tuple[str, dict[str, Any], Callable[[], Training]]] = [
     ("spectral_norm", {}, blown_up),
     ("pre_norm", {}, post_norm),
     ("embedding_norm", {}, tiny_embeddings),
+    ("dropout_on", {"p": 0.5}, wrong_labels),
     ("dropout_off", {}, overdropped),
     ("dropout_lower", {"factor": 0.1}, overdropped),
     ("he", {}, all_zero),
@@ -578,9 +610,11 @@ ROWS: list[tuple[str, dict[str, Any], Callable[[], Training]]] = [
     ("positive_bias", {}, asleep),
     ("small_last_layer", {}, huge_last_layer),
     ("output_prior", {}, far_mean),
+    ("zero_residual_branches", {}, many_blocks),
     ("unfreeze", {}, frozen),
     ("fused_cross_entropy", {}, softmax_before_logits),
     ("fused_binary_cross_entropy", {}, saturated_binary),
+    ("mixed_probabilities", {}, logarithm_by_hand),
     ("stable_max", {}, saturated),
     ("match_objective", {}, softmax_over_one_unit),
     ("match_objective", {}, relu_under_a_log_loss),

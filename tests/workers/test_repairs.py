@@ -58,3 +58,9 @@ def test_restores_what_is_broken_without_it(name, values, build) -> None:
     broken_share, restored = untouched(build), share(build, combination)
     assert broken_share[0] <= MOST, f"without any remedy {broken_share[0]} of {broken_share[1]} seeds converge"
     assert restored[0] >= LEAST, f"with {name} {restored[0]} of {restored[1]} seeds converge"
+
+
+def test_every_remedy_that_claims_a_symptom_has_repaired_one() -> None:
+    proved = {name for name, _, _ in ROWS}
+    assert not [remedy.name for remedy in REMEDIES if remedy.treats and remedy.name not in proved]
+    assert proved <= set(SPACE.by_name)
