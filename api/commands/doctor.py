@@ -39,6 +39,7 @@ class State(StrEnum):
     OK = "ok"
     WRONG = "wrong"
     UNUSED = "not used"
+    UNKNOWN = "not known"
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,15 @@ class _Unused(str):
     __slots__ = ()
 
 
+class _Unknown(str):
+    """What is said about a part that could not be looked at in time, which is no fault yet."""
+
+    __slots__ = ()
+
+
 Probe = Callable[[], str]
 """Says what it found; raises InfrastructureError where its part is wrong."""
+_STATES: dict[type, State] = {_Unused: State.UNUSED, _Unknown: State.UNKNOWN}
 
 
 def doctor(asked: argparse.Namespace) -> int:
@@ -82,7 +90,7 @@ def examine(probes: Mapping[str, Probe]) -> list[Part]:
     def ask(name: str, probe: Probe) -> None:
         try:
             said = probe()
-            found[name] = State.UNUSED if isinstance(said, _Unused) else State.OK, said
+            found[name] = _STATES.get(type(said), State.OK), said
         except InfrastructureError as error:
             found[name] = State.WRONG, str(error)
         except Exception as error:  # noqa: BLE001  (a part may fail as it likes: the others are of interest still)
@@ -204,7 +212,7 @@ def _gpus() -> str:
         )
     except subprocess.TimeoutExpired:
         hint = "the machine is busy, or a GPU's driver hangs (does nvidia-smi answer?)"
-        raise InfrastructureError(f"torch did not look for GPUs within {_LIMIT - 0.5:g} s: {hint}") from None
+        return _Unknown(f"torch did not look for GPUs within {_LIMIT - 0.5:g} s: {hint}")
     except subprocess.CalledProcessError as error:
         said = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]
         raise InfrastructureError(f"torch cannot be used: {said}; install it anew") from None

@@ -1,11 +1,14 @@
 """The public contract of a report, as one function: everything that `submit --json` promises."""
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.conftest import OURS
 
 OUTCOMES = {"converged", "collapsed", "missed", "stopped", "failed", "inapplicable", "lost"}
 REASONS = {0: {None, "exhausted", "budget", "timeout", "stopped"}, 2: {"failed"}, 4: {None},
@@ -122,6 +125,13 @@ def chosen(fix: dict[str, Any]) -> set[str]:
 
 def place(fix: dict[str, Any]) -> tuple[Any, ...]:
     return not fix["confirmed"], not fix["minimal"], len(chosen(fix)), fix["invasiveness"]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray of an earlier test leaves its token in this process."""
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

@@ -45,11 +45,7 @@ def dead() -> int:
 
 
 def test_on_a_laptop_nothing_is_wrong_and_nothing_is_made(remedy):
-    for _ in range(3):  # on a machine that is busy with others torch may be late
-        answer = remedy("doctor", code=None)
-        if answer.code == 0:
-            break
-    assert answer.code == 0, answer
+    answer = remedy("doctor")
     assert answer.out.endswith("nothing is wrong\n")
     assert not remedy.home.exists()
     parts = remedy("doctor", "--json", code=None).json
@@ -63,6 +59,7 @@ def test_on_a_laptop_nothing_is_wrong_and_nothing_is_made(remedy):
 
 
 def test_servers_that_never_answer_are_named_within_ten_seconds(remedy, silent):
+    usual = remedy("doctor", "--json", code=None).seconds  # where nobody is asked; a machine may be busy
     answer = remedy(
         "doctor",
         "--json",
@@ -73,7 +70,7 @@ def test_servers_that_never_answer_are_named_within_ten_seconds(remedy, silent):
         MLFLOW_TRACKING_URI=f"http://me:{SECRET}@127.0.0.1:{silent}",
         RAY_AUTH_TOKEN=SECRET,
     )
-    assert answer.seconds < 10
+    assert answer.seconds < usual + 10
     said = {part["part"]: part["said"] for part in answer.json if part["state"] == "wrong"}
     assert said.keys() >= {"storage", "mlflow", "ray"}
     assert "does not answer" in said["storage"]
