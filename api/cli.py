@@ -154,6 +154,7 @@ def _viewing(commands: Any) -> None:
     )
     own.add_argument("--out", metavar="FILE", help="default: fix.yaml, or fix.py")
     own = _command(commands, "remedies", "catalogue", "the catalogue of remedies, with sources", home=False)
+    own.add_argument("target", nargs="?", metavar="TARGET", help="with those that this training, or study file, names")
     own.add_argument("--slot", help="only remedies of this slot")
     own.add_argument("--symptom", help="only remedies that treat this symptom")
     _command(commands, "symptoms", "catalogue", "the symptoms that are recognised, with their meaning", home=False)
@@ -272,7 +273,7 @@ def _guarded(asked: argparse.Namespace) -> int:
 
 
 def _called(asked: argparse.Namespace) -> int:
-    if hasattr(asked, "target"):
+    if getattr(asked, "target", None) is not None:
         from remedy.studyfile import complete
 
         complete(asked)

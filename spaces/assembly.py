@@ -24,7 +24,7 @@ from remedy.spaces.objective import TargetKind
 from remedy.spaces.parts import Parts
 from remedy.spaces.precision import Precision
 from remedy.spaces.rehearsal import rehearse
-from remedy.spaces.remedy import Inapplicable, Receipt, Remedy
+from remedy.spaces.remedy import Change, Inapplicable, Receipt, Remedy
 from remedy.spaces.schedule import Schedule
 from remedy.spaces.seeding import derive, seed_all
 from remedy.spaces.slot import Slot
@@ -231,6 +231,9 @@ def _apply(parts: Parts, training: Training, seed: int, remedy: Remedy, combinat
     now = replace(parts.facts, receipts=parts.receipts, model=parts.model, rehearse=try_rates)
     extra = {"facts": now} if remedy.wants_facts else {}
     change = remedy.function(parts.value(remedy.slot), **own, **extra)
+    if not isinstance(change, Change):  # of the user's own
+        told = f"remedy {remedy.name!r} returned {type(change).__name__}; it may return a remedy.Change"
+        raise InputError(f"{told} of the slot's new value and what changed")
     parts.put(remedy.slot, change.value)
     parts.receipts += (Receipt(remedy.name, remedy.slot, change.receipt, change.told),)
 

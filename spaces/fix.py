@@ -14,7 +14,8 @@ from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.combination import Combination, checked
 from remedy.spaces.error import InputError
 from remedy.spaces.python import Piece, script
-from remedy.spaces.remedy import Receipt, Remedy
+from remedy.spaces.remedy import KEEP, Receipt, Remedy
+from remedy.spaces.slot import Slot
 from remedy.spaces.training import Training
 
 SCHEMA = 1
@@ -116,6 +117,11 @@ def load_fix(path: str | Path, remedies: Iterable[Remedy] = ()) -> Fix:
         raise InputError(msg)
     catalogue = {remedy.name: remedy for remedy in (*REMEDIES, *remedies)}
     params = content["remedies"]
+    for slot, name in params.items():
+        if slot in set(Slot) and isinstance(name, str) and name not in (KEEP, *catalogue):
+            ours = ", ".join(sorted(remedy.name for remedy in catalogue.values() if remedy.slot == slot))
+            own = "one of your own: named in the study file, imported by the script, or remedy.load_fix(path, [it])"
+            raise InputError(f"fix file {str(path)!r}: remedy {name!r} is unknown; it may be {ours}, or {own}")
     if not all(isinstance(key, str) for key in params):
         msg = f"fix file {str(path)!r}: remedies may have only text keys"
         raise InputError(msg)

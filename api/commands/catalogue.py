@@ -7,11 +7,16 @@ import json
 import sys
 from typing import Any
 
+from remedy.commands.loading import quiet
 from remedy.page import Page
 from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.error import InputError
+from remedy.spaces.process import reset_process
+from remedy.spaces.remedy import Remedy
 from remedy.spaces.slot import Slot
 from remedy.spaces.symptom import Symptom
+from remedy.spaces.target import find, load
+from remedy.workers.run import catalogue_of
 
 
 def remedies(asked: argparse.Namespace) -> int:
@@ -19,13 +24,15 @@ def remedies(asked: argparse.Namespace) -> int:
     if asked.slot is not None and asked.slot not in set(Slot):
         msg = f"--slot {asked.slot!r}: no such slot; it may be one of {', '.join(Slot)}"
         raise InputError(msg)
-    known = [member.value for member in Symptom]
-    if asked.symptom is not None and asked.symptom not in known:
-        msg = f"--symptom {asked.symptom!r}: no such symptom; it may be one of {', '.join(known)}"
+    named = [member.value for member in Symptom]
+    if asked.symptom is not None and asked.symptom not in named:
+        msg = f"--symptom {asked.symptom!r}: no such symptom; it may be one of {', '.join(named)}"
         raise InputError(msg)
+    known = REMEDIES if asked.target is None else _with_own(asked)
+    ours = {r.name for r in REMEDIES}
     chosen = [
         r
-        for r in REMEDIES
+        for r in known
         if asked.slot in (None, str(r.slot)) and (asked.symptom is None or asked.symptom in {s.value for s in r.treats})
     ]
     order = {slot: place for place, slot in enumerate(Slot)}
@@ -42,6 +49,7 @@ def remedies(asked: argparse.Namespace) -> int:
                 "summary": r.summary,
                 "source": r.source,
                 "python": r.python is not None,
+                "declared_in": None if r.name in ours else r.declared_in,
             }
             for r in chosen
         ]
@@ -58,10 +66,20 @@ def remedies(asked: argparse.Namespace) -> int:
         if r.python is not None:
             page.line("exports as Python", indent=2)
         page.line(f"source: {r.source}", indent=2)
+        if r.name not in ours:
+            page.line(f"declared in {r.declared_in}", indent=2)
     if not chosen:
         page.line("no remedy fits both filters")
     sys.stdout.write(f"{page}\n")
     return 0
+
+
+def _with_own(asked: argparse.Namespace) -> tuple[Remedy, ...]:
+    """Return our remedies and those that a training declares, or its study file names."""
+    source = find(asked.target, asked.args or (), asked.remedies or ())
+    reset_process()
+    with quiet(None):
+        return tuple(catalogue_of(load(source)).values())
 
 
 def symptoms(asked: argparse.Namespace) -> int:

@@ -31,6 +31,7 @@ class Entry:
         goal: replaces the training's own.
         seed: the one seed; all others derive from it.
         only, without: names of remedies that explorers try / leave out.
+        remedies: files and modules that declare remedies beside the training's own.
         weight: its share of the explorers' budget, relative to the others'.
         run_timeout: most seconds of loading it, and of one run.
     """
@@ -41,6 +42,7 @@ class Entry:
     seed: int = 0
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    remedies: tuple[str, ...] = ()
     weight: float = 1.0
     run_timeout: float | None = None
 
@@ -118,6 +120,7 @@ _TRAINING: Mapping[str, Rule] = {
     "seed": _whole(0, SEED_LIMIT - 1),
     "only": (_names, "a list of remedies' names"),
     "without": (_names, "a list of remedies' names"),
+    "remedies": (_names, "a list of files and modules that declare remedies"),
     "weight": _ABOVE_0,
     "run_timeout": (_positive, "seconds above 0"),
 }
@@ -193,14 +196,21 @@ def _entry(raw: Any, common: Mapping[str, Any], folder: Path, where: str) -> Ent
     if not isinstance(raw, dict):
         raise InputError(f"{where} is {_short(raw)}; it may be such as {{target: train.py:training}}")
     found = {**common, **_checked(raw, _TRAINING, ("target",), where)}
-    file, colon, function = found["target"].partition(":")
-    if file.endswith(".py") and not Path(file).is_absolute():
-        # Named from where the sweep file lies, so that both can be moved and run from anywhere.
-        found["target"] = f"{(folder / file).resolve()}{colon}{function}"
+    file, _, function = found["target"].partition(":")
+    found["target"] = _from(folder, found["target"])
+    found["remedies"] = tuple(_from(folder, own) for own in found.get("remedies", ()))
     name = found.pop("name", None) or _derived(file, function)
     goal = found.pop("goal", None)
     only, without = (tuple(found.pop(key, ())) for key in ("only", "without"))
     return Entry(name=name, goal=None if goal is None else str(goal), only=only, without=without, **found)
+
+
+def _from(folder: Path, named: str) -> str:
+    """Name a file from where the sweep file lies, so that both can be moved and run from anywhere."""
+    file, colon, function = named.partition(":")
+    if file.endswith(".py") and not Path(file).is_absolute():
+        return f"{(folder / file).resolve()}{colon}{function}"
+    return named
 
 
 def _derived(file: str, function: str) -> str:

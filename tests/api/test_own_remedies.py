@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from torch import nn
 
+import remedy as face
 from remedy.cli import main
 from remedy.spaces.error import InputError, UserCodeError
 from remedy.spaces.outcome import Outcome
@@ -108,6 +110,24 @@ def test_plan_lists_them_beside_those_of_the_training_and_of_a_module(here, reme
     assert {"ten_times", "inside"} <= set(slots["learning_rate"])
     assert "of_a_module" in slots["optimizer"]
     assert not remedy.home.exists()
+
+
+def test_the_catalogue_lists_them_with_their_file(here, remedy):
+    remedy.write("train")
+    own = declared(remedy.place)
+    (remedy.place / "study.yaml").write_text(STUDY)
+    code, out, err = here("remedies", "study.yaml", "--slot", "learning_rate", "--json")
+    assert code == 0, err
+    rows = {row["remedy"]: row for row in json.loads(out)}
+    assert rows["ten_times"] | {"declared_in": None} == {
+        "remedy": "ten_times", "slot": "learning_rate", "treats": ["chance_plateau"], "invasiveness": 1,
+        "parameters": {"factor": "2 to 20"}, "first": {"factor": 10.0}, "summary": "Learns faster.",
+        "source": "our team", "python": True, "declared_in": None,
+    }  # fmt: skip
+    assert rows["ten_times"]["declared_in"] == str(own.resolve())
+    assert rows["scale_up"]["declared_in"] is None
+    assert f"declared in {own.resolve()}" in here("remedies", "study.yaml")[1]
+    refused(here("remedies", "nowhere.py"), "nowhere.py")
 
 
 def test_a_file_is_named_from_where_the_study_file_lies(here, remedy):
@@ -243,6 +263,26 @@ def test_a_file_outside_of_what_is_sent_to_a_cluster_is_refused(remedy, tmp_path
     assert _below(remedy.place.resolve(), source).path == "train.py"
     with pytest.raises(InputError, match=r"own.py lies outside of .*work"):
         _below(remedy.place.resolve(), source.beside[0])
+
+
+def test_one_that_returns_no_change_fails_its_run_by_name(remedy):
+    target, own = remedy.write("train"), declared(remedy.place)
+    own.write_text(own.read_text().replace("return remedy.Change(", "remedy.Change("))
+    result = perform(order_of(find(str(target), remedies=[str(own)]), learning_rate="ten_times"))
+    assert result.outcome is Outcome.FAILED
+    assert "remedy 'ten_times' returned NoneType; it may return a remedy.Change" in result.reason
+
+
+def test_a_fix_with_one_is_applied_in_code_that_gives_it(remedy):
+    target, own = remedy.write("train"), declared(remedy.place)
+    loaded = load(find(str(target), remedies=[str(own)]))
+    fix = remedy.place / "fix.yaml"
+    fix.write_text("schema: 1\nremedies: {learning_rate: ten_times, ten_times.factor: 20, activation: tanh}\n")
+    parts = face.assemble(face.load_fix(fix, loaded.remedies).apply(loaded.builders), seed=7)
+    assert parts.optimizer.param_groups[0]["lr"] == pytest.approx(0.2)
+    assert isinstance(parts.model[1], nn.Tanh)
+    with pytest.raises(InputError, match=r"'ten_times' is unknown.*scale_up.*remedy.load_fix\(path, \[it\]\)"):
+        face.load_fix(fix)
 
 
 def test_an_error_of_a_file_is_kept_with_its_traceback(remedy):

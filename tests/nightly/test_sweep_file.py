@@ -26,6 +26,7 @@ WRONG = [
     ({**RIGHT, "trainings": [{"name": "x"}]}, ["training 1 has no key target", "file.py:function"]),
     ({**RIGHT, "trainings": [{"target": "a.py", "weight": 0}]}, ["training 1: weight is 0", "above 0"]),
     ({**RIGHT, "trainings": [{"target": "a.py", "only": "tanh"}]}, ["only is 'tanh'", "a list"]),
+    ({**RIGHT, "trainings": [{"target": "a.py", "remedies": "own.py"}]}, ["remedies is 'own.py'", "files and modules"]),
     ({**RIGHT, "trainings": [{"target": "a.py"}, {"target": "b/a.py"}]}, ["two trainings are called 'a'", "name:"]),
     ([1], ["holds list", "sweep, trainings"]),
 ]
@@ -69,7 +70,15 @@ def test_targets_are_named_from_the_file_and_trainings_get_names(tmp_path):
     assert sweep.trainings[0].target == f"{tmp_path}/a.py"
     assert sweep.trainings[1].target == f"{tmp_path}/deep/b.py:small"
     assert sweep.trainings[2].target == "pkg.mod:training"
+    assert sweep.trainings[0].remedies == ()
     assert (sweep.trainings[3].goal, sweep.trainings[3].seed, sweep.trainings[3].weight) == ("0.9", 7, 2)
+
+
+def test_files_of_remedies_are_named_from_the_file(tmp_path):
+    entry = {"target": "a.py", "remedies": ["../own.py", "our_team.cures", "/abs/more.py"]}
+    (tmp_path / "deep").mkdir()
+    sweep = read_sweep(write(tmp_path / "deep", {**RIGHT, "trainings": [entry]}))
+    assert sweep.trainings[0].remedies == (f"{tmp_path}/own.py", "our_team.cures", "/abs/more.py")
 
 
 def test_the_sweep_that_is_deployed_can_be_read():

@@ -47,14 +47,12 @@ def look(entry: Entry, sweep: Sweep, log: Path) -> Looked:
         NotRun: it cannot be run tonight.
     """
     try:
-        source = find(entry.target)
+        source = find(entry.target, (), entry.remedies)
     except InputError as error:
         raise NotRun(str(error)) from None
     commit = os.environ.get("REMEDY_COMMIT") or commit_of(Path(source.path).parent)
     if os.environ.get("REMEDY_JOB"):
-        # What was sent to a cluster lies in another folder on each of its machines; all of them work in it.
-        path = os.path.relpath(source.path)
-        source = dataclasses.replace(source, path=source.path if path.startswith("..") else path)
+        source = dataclasses.replace(_here(source), beside=tuple(_here(own) for own in source.beside))
     facts = minimal_facts(source.path, source.sha256, commit)
     # A fresh interpreter for each, so that the modules of one training are not taken for those of another; torch is
     # imported once, in the process that they are forked from, and which runs nothing.
@@ -79,6 +77,12 @@ def look(entry: Entry, sweep: Sweep, log: Path) -> Looked:
     if "said" in answer:
         raise NotRun(answer["said"] + (f"; traceback in {log}" if answer["trace"] else ""), facts)
     return Looked(Spec.from_json(answer["spec"]), NightFacts.from_json(answer["facts"]), tuple(answer["modules"]))
+
+
+def _here(source: Source) -> Source:
+    """Name what was sent to a cluster from the folder that it lies in, another one on each machine; all work in it."""
+    path = os.path.relpath(source.path)
+    return dataclasses.replace(source, path=source.path if path.startswith("..") else path)
 
 
 def _ended(code: int | None) -> str:

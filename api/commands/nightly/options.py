@@ -16,7 +16,8 @@ A sweep file (YAML):
   sweep: vision                          # its name
   trainings:
     - target: train.py:training          # from where this file lies; or package.module:function
-    - {target: small.py, name: small, goal: 0.9, seed: 0, weight: 2, run_timeout: 600, only: [...], without: [...]}
+    - {target: small.py, name: small, goal: 0.9, seed: 0, weight: 2, run_timeout: 600, only: [...], without: [...],
+       remedies: [own.py]}
   budget: 60                             # full runs for each training and night; who needs less leaves it to the others
   timeout: 28800                         # most seconds of a night (default: no limit)
   workers: 2                             # and gpus, address, resource: as the options of submit

@@ -109,6 +109,7 @@ def _free(jobs: Jobs, name: str) -> str:
 def _root(sweep: Sweep) -> Path:
     """Return the folder that holds the sweep file and all trainings that are files."""
     files = [entry.target.rpartition(":")[0] or entry.target for entry in sweep.trainings]
+    files += [own for entry in sweep.trainings for own in entry.remedies]
     folders = [str(Path(file).parent) for file in files if file.endswith(".py")]
     modules = [str(Path.cwd())] if len(folders) < len(files) else []
     root = Path(os.path.commonpath([str(sweep.path.parent), *folders, *modules]))
@@ -118,11 +119,18 @@ def _root(sweep: Sweep) -> Path:
 
 
 def _relative(sweep: Sweep, root: Path, place: Path) -> None:
-    """Let the sweep file that is sent name the trainings that are sent with it."""
+    """Let the sweep file that is sent name the trainings, and files of remedies, that are sent with it."""
+
+    def below(named: str) -> str:
+        path, colon, function = named.partition(":")
+        if Path(path).is_absolute() and (place / os.path.relpath(path, root)).is_file():
+            return f"{os.path.relpath(path, sweep.path.parent)}{colon}{function}"
+        return named
+
     file = place / os.path.relpath(sweep.path, root)
     content = read_yaml(file.read_text(encoding="utf-8"))
     for raw in content["trainings"]:
-        path, colon, function = raw["target"].partition(":")
-        if Path(path).is_absolute() and (place / os.path.relpath(path, root)).is_file():
-            raw["target"] = f"{os.path.relpath(path, sweep.path.parent)}{colon}{function}"
+        raw["target"] = below(raw["target"])
+        if "remedies" in raw:
+            raw["remedies"] = [below(own) for own in raw["remedies"]]
     file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
