@@ -4,6 +4,7 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.service.kept import Place, accounted, kill, under_way
+from tests.workers import scripts
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -77,6 +78,20 @@ def test_remedies_of_ones_own_travel_with_the_training(in_postgres, cluster, mlf
     assert report["fixes"][0]["remedies"] == {"learning_rate": "a_tenth"}
     here("export", name, "--as", "python")
     assert "NOT IN HERE: a_tenth" in (here.line.place / "fix.py").read_text()
+    here("delete", name)
+
+
+@pytest.mark.timeout(1500)
+def test_remedies_of_ones_own_travel_with_a_script(in_postgres, cluster, mlflow_server, name):
+    here = in_postgres.beside(cluster, MLFLOW_TRACKING_URI=mlflow_server.url)
+    scripts.written(here.line.place, scripts.text(epochs=10))
+    own = OWN.replace("a_tenth", "thirty_times").replace("/= 10", "*= 30").replace("a tenth of", "thirty times")
+    (here.line.place / "own.py").write_text(own)
+    content = "target: train.py\nremedies: [own.py]\ngoal: accuracy>=0.85\nonly: [thirty_times]\nfixes: 1\n"
+    (here.line.place / "study.yaml").write_text(content)
+    asked = ("submit", "study.yaml", "--name", name, "--address", cluster.dashboard, "--workers", 2, "--json")
+    report = here.line(*asked, timeout=1400, **here.environment).json
+    assert report["fixes"][0]["remedies"] == {"learning_rate": "thirty_times"}
     here("delete", name)
 
 
