@@ -82,7 +82,8 @@ def _preflight(spec: Spec, *, converged: bool) -> tuple[list[dict[str, Any]], st
     if not converged:
         findings += [{**asdict(doubt), "suggests": list(doubt.suggests)} for doubt in shown.doubts]
     known = [Finding(**{**found, "suggests": tuple(found["suggests"])}) for found in findings]
-    return findings, decision(shown, known, converged=converged) or None
+    script = spec.source.script is not None
+    return findings, decision(shown, known, converged=converged, script=script) or None
 
 
 def ordered_fixes(agenda: Agenda) -> list[Candidate]:

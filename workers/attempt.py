@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from remedy.spaces.metric import decide
 from remedy.spaces.objective import TargetKind
 from remedy.spaces.parts import Parts
 from remedy.workers.double import Double, steady
+from remedy.workers.effort import Effort
 
 Plan = tuple[tuple[float | None, int], ...]
 OWN: Plan = ((None, 300),)
@@ -44,10 +44,11 @@ class Bench:
     """Counts the steps that are tried, and ends what takes too long."""
 
     parts: Parts
-    until: float
+    seconds: float
     most: int
     steps: int = 0
     left_out: list[str] = field(default_factory=list)
+    effort: Effort = field(default_factory=Effort)
 
     def step(self, double: Double, loss: torch.Tensor, optimizer: Optimizer | None = None) -> None:
         """Make one step.
@@ -55,7 +56,7 @@ class Bench:
         Raises:
             OutOfTimeError: there is no time for it.
         """
-        if time.monotonic() > self.until or self.steps >= self.most:
+        if self.effort.seconds > self.seconds or self.steps >= self.most:
             raise OutOfTimeError
         double.step(loss, optimizer)
         self.steps += 1
@@ -95,13 +96,15 @@ def _named(optimizer: Optimizer) -> str:
 def _learn(
     bench: Bench, double: Double, batch: tuple[torch.Tensor, torch.Tensor], optimizer: Optimizer | None, most: int
 ) -> int | None:
-    still, best, before = 0, math.inf, math.inf
+    still, best, before, first = 0, math.inf, math.inf, math.inf
     with steady():
         for step in range(most + 1):
             outputs, loss = double.loss(*batch)
-            if _fits(bench.parts, outputs, batch[1]):
-                return step
             now = float(loss.detach())
+            # Right by luck before the first step, as two classes may be, shows nothing.
+            if now < first and step and _fits(bench.parts, outputs, batch[1]):
+                return step
+            first = now if step == 0 else first
             if step == most or not math.isfinite(now):
                 return None
             best = min(best, now)

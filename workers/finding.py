@@ -6,20 +6,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _WEIGHTS = frozenset({"equal_weights", "weight_scale", "frozen"})
+_DATA = frozenset({"same_inputs"})
 _EXPLAINED_BY = {
+    "non_finite_loss": frozenset({"non_finite_inputs", "non_finite_targets"}),
+    "first_loss": _WEIGHTS | {"input_scale", "objective", "softmax_before_loss", "mixed_samples", "loss_sign"},
+    "input_scale": _DATA,
     "no_gradient": frozenset({"targets_with_gradient"}),
-    "zero_gradient": _WEIGHTS | {"half_precision", "half_weights", "objective"},
+    "zero_gradient": _WEIGHTS | _DATA | {"half_precision", "half_weights", "objective"},
     "vanishing_gradient": _WEIGHTS,
-    "even_signal": _WEIGHTS,
+    "even_signal": _WEIGHTS | _DATA | {"vanishing_gradient"},
     "large_signal": _WEIGHTS | {"input_scale"},
-    "dead_units": _WEIGHTS,
+    "dead_units": _WEIGHTS | _DATA | {"input_scale"},
     "scaled_twice": frozenset({"input_scale"}),
-    "outputs": _WEIGHTS | {"first_loss", "objective"},
+    "outputs": _WEIGHTS | {"first_loss", "input_scale", "objective"},
     "mixed_samples": frozenset({"objective"}),
     "loss_sign": frozenset({"objective"}),
     "broadcast": frozenset({"objective"}),
     "first_update": _WEIGHTS
-    | {"zero_gradient", "half_weights", "half_precision", "objective", "learning_rate", "input_scale", "reduction"},
+    | _DATA
+    | {"no_gradient", "zero_gradient", "half_weights", "half_precision", "objective", "learning_rate", "input_scale"}
+    | {"reduction"},
+    "modes": frozenset({"mode"}),
+    "signal": _DATA | {"alignment", "renamed_classes"},
 }
 
 

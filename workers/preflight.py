@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,22 +16,22 @@ from remedy.spaces.chance import held_classes
 from remedy.spaces.combination import Combination
 from remedy.spaces.error import InputError, raised, sentence
 from remedy.spaces.metric import meets
-from remedy.spaces.objective import Scale, TargetKind
+from remedy.spaces.objective import TargetKind
 from remedy.spaces.parts import Parts
 from remedy.spaces.slot import Slot
 from remedy.spaces.target import Loaded
 from remedy.spaces.training import Training
 from remedy.workers import response, samples, structure
 from remedy.workers.double import unmoved
+from remedy.workers.effort import Effort
 from remedy.workers.finding import Finding, errors_first, unexplained
 from remedy.workers.glance import Glance
 from remedy.workers.loop import check_loss
+from remedy.workers.loss import first_loss, flat_loss, head
 from remedy.workers.observation import Setting
 from remedy.workers.probation import Probation, probation
 from remedy.workers.run import catalogue_of, setting_of
 
-_LOSS_OFF = 1.0
-_FLAT_MARGIN = 30.0
 _QUICK_SECONDS = 5.0
 
 
@@ -78,14 +77,14 @@ def preflight(loaded: Loaded, training: Training, seed: int, data_seed: int, *, 
     Raises:
         InputError: the training cannot run at all, or cannot be judged.
     """
-    name, began = loaded.source.name, time.monotonic()
+    name, effort = loaded.source.name, Effort()
     try:
         parts = assemble(training, Combination(), catalogue_of(loaded), seed=seed, data_seed=data_seed)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001  (the user's builders may raise anything)
         raise _explained(name, training, error) from None
-    took = time.monotonic() - began
+    took = effort.seconds
     found = examined(name, training, parts)
     if not thorough:
         return found
@@ -107,8 +106,9 @@ def tried(found: Preflight, parts: Parts, again: Callable[[], Parts] | None) -> 
         shown = probation(parts, again)
     except Exception as error:  # noqa: BLE001  (a check must not break what it looks at)
         shown = Probation(left_out=(f"probation ({sentence(error)})",))
-    more = unexplained(found.findings, shown.findings)
-    return replace(found, findings=errors_first([*found.findings, *more]), probation=shown)
+    every = [*found.findings, *shown.findings]
+    shown = replace(shown, doubts=tuple(unexplained(every, shown.doubts)))
+    return replace(found, findings=errors_first(unexplained(every, every)), probation=shown)
 
 
 def examined(name: str, training: Training, parts: Parts) -> Preflight:
@@ -133,11 +133,9 @@ def examined(name: str, training: Training, parts: Parts) -> Preflight:
     with unmoved(parts):
         findings, left_out = _found(
             {
-                "inputs": lambda: samples.inputs(parts),
-                "balance": lambda: samples.balance(parts),
-                "head": lambda: _head(parts, outputs),
-                "flat_loss": lambda: _flat_loss(parts, outputs),
-                "first_loss": lambda: _first_loss(setting, loss),
+                "head": lambda: head(parts, outputs),
+                "flat_loss": lambda: flat_loss(parts, outputs),
+                "first_loss": lambda: first_loss(parts, setting, loss),
                 **{check.__name__: partial(check, parts) for check in (*structure.CHECKS, *samples.CHECKS)},
             }
         )
@@ -179,14 +177,15 @@ def _found(checks: Mapping[str, Callable[[], list[Finding]]]) -> tuple[list[Find
 
 def _looked_at(parts: Parts, found: list[Finding], left_out: list[str]) -> tuple[list[Finding], list[str]]:
     """Add what one look at the model's response shows; inputs that are not finite show nothing."""
-    if any(finding.check.startswith("non_finite") for finding in found):
-        return found, left_out
+    if not bool(torch.isfinite(parts.facts.inputs).all()):
+        return unexplained(found, found), left_out
     try:
         seen = Glance.of(parts)
     except Exception as error:  # noqa: BLE001
-        return found, [*left_out, f"response ({sentence(error)})"]
+        return unexplained(found, found), [*left_out, f"response ({sentence(error)})"]
     more, without = _found({check.__name__: partial(check, parts, seen) for check in response.CHECKS})
-    return found + unexplained(found, more), left_out + without
+    every = [*found, *more]
+    return unexplained(every, every), left_out + without
 
 
 def _explained(name: str, training: Training, error: Exception) -> InputError:
@@ -242,57 +241,3 @@ def _check_targets(parts: Parts, outputs: torch.Tensor) -> None:
     if facts.kind in (TargetKind.REAL, TargetKind.BINARY) and outputs.numel() != facts.targets.numel():
         msg = f"model and targets do not fit: outputs have shape {shapes[0]}, targets {shapes[1]}"
         raise InputError(msg)
-
-
-def _head(parts: Parts, outputs: torch.Tensor) -> list[Finding]:
-    if parts.facts.kind in (TargetKind.BINARY, TargetKind.MULTI_LABEL) and parts.original.scale is Scale.PROBABILITIES:
-        message = "the loss takes probabilities from a sigmoid; the fused form on logits is the numerically stable one"
-        return [Finding("loss_from_probabilities", "warning", message, ("fused_binary_cross_entropy",))]
-    if parts.facts.kind not in (TargetKind.CLASS_INDEX, TargetKind.ONE_HOT) or outputs.dim() < 2:
-        return []
-    sums_to_one = bool((outputs >= 0).all()) and torch.allclose(
-        outputs.float().sum(1), torch.ones((), dtype=torch.float32), atol=1e-4
-    )
-    if not sums_to_one:
-        return []
-    classes = outputs.shape[1]
-    if parts.original.scale is Scale.LOGITS:
-        low, high = math.log(math.e + classes - 1) - 1, math.log(math.e + classes - 1)
-        message = (
-            f"the model ends in a softmax, and the loss applies another one: it can only lie between {low:.4f} and "
-            f"{high:.4f}, and its gradient at the start is 1/{classes} of the right one"
-        )
-        return [Finding("softmax_before_loss", "error", message, ("fused_cross_entropy",))]
-    if parts.original.scale is Scale.PROBABILITIES:
-        message = "the loss takes probabilities from a softmax; the fused form on logits is the numerically stable one"
-        return [Finding("loss_from_probabilities", "warning", message, ("fused_cross_entropy",))]
-    return []
-
-
-def _flat_loss(parts: Parts, outputs: torch.Tensor) -> list[Finding]:
-    """Evaluate a loss on probabilities where the net is sure and wrong: it must be finite and must have a slope."""
-    facts = parts.facts
-    if parts.original.scale is not Scale.PROBABILITIES or facts.kind is not TargetKind.CLASS_INDEX:
-        return []
-    scores = torch.zeros_like(outputs, device=parts.device)
-    scores[:, 1] = _FLAT_MARGIN
-    logits = scores.requires_grad_()
-    loss = parts.original(logits.softmax(1), torch.zeros_like(facts.targets, device=parts.device))
-    slope = torch.autograd.grad(loss, logits)[0]
-    if bool(torch.isfinite(loss)) and bool(slope.isfinite().all()) and float(slope.abs().max()) > 0:
-        return []
-    what = f"is {float(loss.detach()):.4g} with gradient {float(slope.abs().max()):.3g}"
-    message = f"where the net is sure of a wrong class (logits {_FLAT_MARGIN:g} apart) the loss {what}: it cannot learn"
-    return [Finding("flat_loss", "error", message, ("fused_cross_entropy", "mixed_probabilities"))]
-
-
-def _first_loss(setting: Setting, loss: float) -> list[Finding]:
-    if not math.isfinite(loss):
-        suggests = ("repair_non_finite", "fused_cross_entropy") if setting.cross_entropy else ("repair_non_finite",)
-        return [Finding("first_loss", "error", f"the first loss is {loss}", suggests)]
-    if not setting.cross_entropy or math.isnan(setting.entropy):
-        return []
-    if abs(loss - setting.entropy) > _LOSS_OFF * setting.entropy:
-        message = f"the first loss is {loss:.3g}; guessing gives {setting.entropy:.3g}, so the start is far off"
-        return [Finding("first_loss", "warning", message, ("small_last_layer", "standardise"))]
-    return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from remedy.spaces.batches import split, to_device
+from remedy.spaces.facts import Facts
 from remedy.spaces.objective import TargetKind
 from remedy.spaces.parts import Parts
 from remedy.workers.attempt import OWN, WITH_ADAM, Attempt, Bench, amiss, attempts
@@ -27,6 +27,7 @@ _MODE_STEPS, _MODE_FACTOR, _MODE_SHARE = 20, 2.0, 0.25
 _LOSSES, _SAME = 10, 1e-3
 _SIGNAL_STEPS, _LOOKS, _NO_BETTER = 100, 10, 0.9
 _SEEN, _FEW, _MOSTLY = 256, 64, 0.8
+_AGREED = 0.7
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def probation(parts: Parts, again: Callable[[], Parts] | None = None, seconds: f
     facts, device = parts.facts, parts.device
     if not all(bool(torch.isfinite(given).all()) for given in (facts.inputs, facts.targets)):
         return Probation(left_out=("probation (the samples hold NaN or infinite values)",))
-    bench = Bench(parts, time.monotonic() + seconds, _MOST)
+    bench = Bench(parts, seconds, _MOST)
     own: list[Attempt] = []
     simple: list[Attempt] = []
     with unmoved(parts):
@@ -227,9 +228,11 @@ def signal(bench: Bench) -> list[Finding]:
     held = inputs[:_SEEN].to(device), targets[:_SEEN].to(device)
     given, aims = given.to(device), aims.to(device)
     order = torch.randperm(len(aims), generator=torch.Generator().manual_seed(0)).to(device)
-    real = _held_out(bench, given, aims, held)
-    blind = _held_out(bench, torch.zeros_like(given), aims, (torch.zeros_like(held[0]), held[1]))
-    mixed = _held_out(bench, given, aims[order], held)
+    real, predicted = _held_out(bench, given, aims, held)
+    if told := _renamed(predicted, held[1], facts):
+        return [Finding("renamed_classes", "error", told)]
+    blind, _ = _held_out(bench, torch.zeros_like(given), aims, (torch.zeros_like(held[0]), held[1]))
+    mixed, _ = _held_out(bench, given, aims[order], held)
     if not all(map(math.isfinite, (real, blind, mixed))) or real < _NO_BETTER * min(blind, mixed):
         return []
     what = "with its inputs zeroed" if blind <= mixed else "with its targets permuted"
@@ -243,9 +246,9 @@ def signal(bench: Bench) -> list[Finding]:
 
 def _held_out(
     bench: Bench, inputs: torch.Tensor, targets: torch.Tensor, held: tuple[torch.Tensor, torch.Tensor]
-) -> float:
-    """Return how much is amiss at best on the held-out samples, while a double learns the others."""
-    double, best = Double.of(bench.parts), math.inf
+) -> tuple[float, torch.Tensor]:
+    """Return how much is amiss at best on the held-out samples, while a double learns the others; and its outputs."""
+    double, best, outputs = Double.of(bench.parts), math.inf, held[1]
     adam = torch.optim.Adam([p for p in double.model.parameters() if p.requires_grad], 3e-3)
     for step in range(1, _SIGNAL_STEPS + 1):
         with steady():
@@ -253,6 +256,23 @@ def _held_out(
         if step % _LOOKS == 0:
             double.model.eval()
             with torch.no_grad():
-                best = min(best, amiss(bench.parts, double.model(held[0]), held[1]))
+                outputs = double.model(held[0])
+                best = min(best, amiss(bench.parts, outputs, held[1]))
             double.model.train()
-    return best
+    return best, outputs
+
+
+def _renamed(outputs: torch.Tensor, targets: torch.Tensor, facts: Facts) -> str:
+    """Say which class the held-out samples call by another's name, where the model tells them apart all the same."""
+    if facts.kind is not TargetKind.CLASS_INDEX or outputs.dim() != 2 or targets.dim() != 1:
+        return ""
+    names = {label: int(outputs[targets == label].argmax(1).mode().values) for label in set(targets.tolist())}
+    other = {label: name for label, name in names.items() if label != name}
+    agreed = sum(int((outputs[targets == label].argmax(1) == name).sum()) for label, name in names.items())
+    if len(set(names.values())) < len(names) or 2 * len(other) < len(names) or agreed < _AGREED * len(targets):
+        return ""
+    label, name = next(iter(other.items()))
+    return (
+        f"what is class {name} among the training samples is called {label} among those for validation, and so for "
+        f"{len(other)} of {len(names)} classes: their labels are shifted, or numbered otherwise"
+    )

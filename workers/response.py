@@ -20,7 +20,7 @@ _EVEN_SPREAD = 1e-4
 _LOUD = 1e3
 _DEAD = 0.5
 _RESCALED = 0.05
-_PLAIN = (0.1, 10.0)
+_INPUT_MEAN, _PLAIN = 1.0, (0.1, 10.0)
 _HALF = (torch.float16, torch.bfloat16)
 _NAMED = 4
 _SAMPLES = 16
@@ -75,19 +75,59 @@ def signal(_parts: Parts, seen: Glance) -> list[Finding]:
     return told
 
 
+def input_scale(parts: Parts, seen: Glance) -> list[Finding]:
+    """Find inputs far from mean 0 and standard deviation 1, where the model does not bring them there itself."""
+    given = parts.facts.inputs
+    own = (float(given.mean()), float(given.std())) if given.is_floating_point() else None
+    reach = seen.entering or own
+    if seen.normalised or reach is None or _usual(reach):
+        return []
+    if own is not None and not _usual(own):
+        message = f"inputs have mean {own[0]:.3g} and standard deviation {own[1]:.3g}; nets expect about 0 and 1"
+    elif own is None or reach[1] > _PLAIN[1] or abs(reach[0]) > _INPUT_MEAN:
+        message = (
+            f"what reaches the first layer has mean {reach[0]:.3g} and standard deviation {reach[1]:.3g}; "
+            "nets expect about 0 and 1"
+        )
+    else:
+        return []  # scaled twice, where it is small enough to matter
+    return [Finding("input_scale", "warning", message, ("standardise", "min_max", "robust_scale"))]
+
+
+def _usual(scale: tuple[float, float]) -> bool:
+    return abs(scale[0]) <= _INPUT_MEAN and _PLAIN[0] <= scale[1] <= _PLAIN[1]
+
+
 def rescaled(parts: Parts, seen: Glance) -> list[Finding]:
     """Find inputs that are scaled once by the data and again by the model."""
     inputs = parts.facts.inputs
     if seen.entering is None or not inputs.is_floating_point():
         return []
-    own = float(inputs.std())
-    if seen.entering >= _RESCALED or not _PLAIN[0] <= own <= _PLAIN[1]:
+    own, reach = float(inputs.std()), seen.entering[1]
+    if reach >= _RESCALED or not _PLAIN[0] <= own <= _PLAIN[1]:
         return []
     message = (
-        f"inputs have a standard deviation of {own:.3g}, but what reaches the first layer one of {seen.entering:.2g}: "
+        f"inputs have a standard deviation of {own:.3g}, but what reaches the first layer one of {reach:.2g}: "
         "are they scaled twice?"
     )
     return [Finding("scaled_twice", "warning", message, ("batch_norm_on", "scale_up"))]
+
+
+def mode(_parts: Parts, seen: Glance) -> list[Finding]:
+    """Find a forward pass that sets the mode itself, or does not heed it."""
+    if seen.asleep:
+        message = f"the forward pass itself puts {_some(seen.asleep)} into evaluation mode: it trains without"
+        return [Finding("mode", "warning", message)]
+    if seen.awake:
+        message = f"the forward pass itself puts {_some(seen.awake)} into training mode, in evaluation too"
+        return [Finding("mode", "warning", message)]
+    if seen.restless:
+        message = (
+            "the same samples have other outputs at each pass in evaluation mode: F.dropout without "
+            "training=self.training, or noise?"
+        )
+        return [Finding("mode", "warning", message, ("dropout_off",))]
+    return []
 
 
 def outputs(parts: Parts, seen: Glance) -> list[Finding]:
@@ -227,4 +267,4 @@ def _some(names: list[str] | tuple[str, ...]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
-CHECKS = (flow, signal, rescaled, outputs, mixed, half_loss, sign, broadcast, slope)
+CHECKS = (flow, signal, input_scale, rescaled, mode, outputs, mixed, half_loss, sign, broadcast, slope)

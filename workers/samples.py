@@ -14,39 +14,83 @@ from remedy.spaces.parts import Parts
 from remedy.workers.finding import Finding
 
 _IMBALANCE = 10
-_INPUT_MEAN, _INPUT_STD = 1.0, (0.1, 10.0)
 _READ_TWICE = 16
 _HASHED = 20_000
 _SHARED, _SHARED_WORDS = 0.01, 0.2
 _EVEN = 0.8
 _DRAWN = 20_000
 _PADDED, _EVENLY = 0.5, 0.05
+_ENOUGH, _OFTEN = 20, 0.1
 
 
 def inputs(parts: Parts) -> list[Finding]:
-    """Look for inputs that are NaN or infinite, or far from mean 0 and standard deviation 1."""
-    given = parts.facts.inputs
-    if not given.is_floating_point():
-        return []
-    odd = int((~torch.isfinite(given)).sum())
-    if odd:
-        message = f"{odd} of {given.numel()} input values looked at are NaN or infinite"
+    """Look for inputs that are NaN or infinite, or the same for every sample."""
+    every, given = parts.facts.every_input, parts.facts.inputs
+    if every.is_floating_point() and (odd := int((~torch.isfinite(every)).sum())):
+        message = f"{odd} of {every.numel()} input values looked at are NaN or infinite"
         return [Finding("non_finite_inputs", "error", message, ("repair_non_finite",))]
-    mean, std = float(given.mean()), float(given.std())
-    if abs(mean) > _INPUT_MEAN or not _INPUT_STD[0] <= std <= _INPUT_STD[1]:
-        message = f"inputs have mean {mean:.3g} and standard deviation {std:.3g}; nets expect about 0 and 1"
-        return [Finding("input_scale", "warning", message, ("standardise", "min_max", "robust_scale"))]
+    if len(given) > 1 and bool((given == given[:1]).all()):
+        value = given.flatten()[0].item()
+        what = f"all {value:g}" if bool((given == value).all()) else "the same"
+        message = f"the inputs of all {len(given)} samples looked at are {what}: nothing tells their targets apart"
+        return [Finding("same_inputs", "error", message)]
     return []
 
 
 def balance(parts: Parts) -> list[Finding]:
     """Compare how many samples the classes have."""
     present = [count for count in parts.facts.counts if count]
-    # A sampler of the user's own already deals with it, one way or another.
-    if not present or parts.facts.resampled or max(present) <= _IMBALANCE * min(present):
+    # A sampler of the user's own, or weights in the loss, already deal with it, one way or another.
+    if not present or parts.facts.resampled or _weighted(parts.original.loss) or _words(parts):
+        return []
+    if max(present) <= _IMBALANCE * min(present):
         return []
     message = f"the largest class has {max(present)} samples, the smallest {min(present)}"
     return [Finding("class_imbalance", "warning", message, ("class_weights", "balanced_sampler"))]
+
+
+def _weighted(loss: object) -> bool:
+    return any(isinstance(getattr(loss, name, None), torch.Tensor) for name in ("weight", "pos_weight"))
+
+
+def _words(parts: Parts) -> bool:
+    """Whether each position of a text has a target of its own: words are never balanced."""
+    tokens, targets = parts.facts.inputs, parts.facts.targets
+    same = not tokens.is_floating_point() and tokens.dim() > 1 and tokens.shape == targets.shape
+    return same and parts.facts.kind is TargetKind.CLASS_INDEX
+
+
+def labels(parts: Parts) -> list[Finding]:
+    """Find classes that never occur, and targets that are mostly left out."""
+    facts, found = parts.facts, []
+    if facts.kind is not TargetKind.CLASS_INDEX or not len(facts.labels):
+        return []
+    if facts.targets[0].numel() == 1 and len(facts.labels) >= _ENOUGH * len(facts.counts):
+        seen = [label for label, count in enumerate(facts.counts) if count]
+        if facts.counts[0] == 0 and len(seen) == len(facts.counts) - 1 > 1:
+            message = f"class 0 never occurs, and every other one up to {seen[-1]} does: are the labels counted from 1?"
+            found.append(Finding("labels", "warning", message))
+        elif seen[-1] + 1 < len(facts.counts):
+            message = f"the model gives {len(facts.counts)} outputs, but no target is above {seen[-1]}"
+            found.append(Finding("labels", "warning", message))
+    width = facts.targets[0].numel()
+    whole = len(facts.labels) // width * width  # sequences of different lengths are laid flat
+    share = float((facts.labels[:whole] == IGNORED).reshape(-1, width).all(1).float().mean())
+    if share**facts.batch_size * facts.steps > _OFTEN:
+        message = (
+            f"{share:.0%} of the samples have no target but {parts.original.ignored}, which the loss leaves out: "
+            f"a batch of {facts.batch_size} may hold no other, and the mean of none is NaN"
+        )
+        found.append(Finding("ignored_targets", "warning", message, ("skip_non_finite",)))
+    return found
+
+
+def copied(parts: Parts) -> list[Finding]:
+    """Find texts whose targets are the inputs themselves."""
+    if not _words(parts) or not bool((parts.facts.inputs == parts.facts.targets).all()):
+        return []
+    message = "the target of each position is its own input: was the shift by one forgotten?"
+    return [Finding("copied_targets", "warning", message)]
 
 
 def non_finite_targets(parts: Parts) -> list[Finding]:
@@ -153,14 +197,15 @@ def _rows(inputs: torch.Tensor) -> list[int]:
 
 def padding(parts: Parts) -> list[Finding]:
     """Find padded positions that a loss over every position learns from."""
+    if not _words(parts):
+        return []
     tokens, targets = parts.facts.inputs, parts.facts.targets
-    if tokens.is_floating_point() or tokens.dim() < 2 or tokens.shape != targets.shape:
-        return []
-    if parts.facts.kind is not TargetKind.CLASS_INDEX:
-        return []
     pad = int(tokens.flatten().mode().values)
     there = tokens == pad
-    aims = targets[there]
+    aims, both = targets[there], there[:, 1:] & there[:, :-1]
+    ends = [int(both.sum()) / max(1, int(side.sum())) for side in (there[:, 1:], there[:, :-1])]
+    if max(ends) < 1 - _EVENLY:
+        return []  # a word like any other: padding goes on to one end
     if float(there.float().mean()) <= _PADDED or not bool((aims == aims[0]).float().mean() > 1 - _EVENLY):
         return []
     if int(aims[0]) == parts.original.ignored:
@@ -172,4 +217,4 @@ def padding(parts: Parts) -> list[Finding]:
     return [Finding("padding", "warning", message)]
 
 
-CHECKS = (non_finite_targets, alignment, batch_labels, leakage, padding)
+CHECKS = (inputs, balance, labels, copied, non_finite_targets, alignment, batch_labels, leakage, padding)

@@ -70,8 +70,10 @@ def order(parts: Parts) -> list[Finding]:
 def weights(parts: Parts) -> list[Finding]:
     """Find frozen parameters, and initial weights that are all alike or far from the usual size."""
     found = []
-    frozen = [name for name, parameter in parts.model.named_parameters() if not parameter.requires_grad]
-    if frozen:
+    still = {name: parameter for name, parameter in parts.model.named_parameters() if not parameter.requires_grad}
+    stepped = {parameter for group in parts.optimizer.param_groups for parameter in group["params"]}
+    frozen = [name for name, parameter in still.items() if parameter in stepped or name in _last(parts)]
+    if frozen:  # what the optimizer was not given either is meant so: a body that was trained before
         message = f"{len(frozen)} parameter(s) are frozen: {', '.join(frozen[:5])}"
         found.append(Finding("frozen", "warning", message, ("unfreeze",)))
     named = {path: module for path, module in parts.model.named_modules() if isinstance(module, Weighted)}
@@ -92,6 +94,14 @@ def weights(parts: Parts) -> list[Finding]:
         message = f"weights of {', '.join(odd[:5])} have a spread of {sizes[odd[0]][0]:.3g}, far from the usual size"
         found.append(Finding("weight_scale", "warning", message, ("default_weights", "lsuv", "xavier", "he")))
     return found
+
+
+def _last(parts: Parts) -> list[str]:
+    """Return the parameters of the last layer: whoever freezes those trains nothing that fits the targets."""
+    path = next((path for path, m in reversed(list(parts.model.named_modules())) if isinstance(m, Weighted)), None)
+    if path is None:
+        return []
+    return [f"{path}.{name}".lstrip(".") for name, _ in parts.model.get_submodule(path).named_parameters()]
 
 
 def _alike(weight: torch.Tensor) -> bool:

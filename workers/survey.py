@@ -9,6 +9,7 @@ import time
 from typing import Any, NoReturn
 
 import torch
+from torch.amp import GradScaler
 
 from remedy.spaces.combination import Combination
 from remedy.spaces.error import InputError
@@ -23,17 +24,17 @@ from remedy.spaces.seeding import derive, seed_all
 from remedy.spaces.target import code_of
 from remedy.spaces.training import Training
 from remedy.workers.ending import broken
-from remedy.workers.finding import Finding, errors_first
+from remedy.workers.finding import errors_first
 from remedy.workers.fitting import fit, handed
 from remedy.workers.live import leave, number
 from remedy.workers.mailbox import Mailbox
 from remedy.workers.order import WorkOrder
 from remedy.workers.preflight import Preflight, examined, refuse_guessing, tried
 from remedy.workers.result import RunResult
+from remedy.workers.routine import Routine, tell_clipping
 from remedy.workers.run import PROGRESS_SECONDS, setting_of
 
 _MOST_REPORTS = 200
-_LOOKED_AT = 20
 
 
 class Survey:
@@ -50,8 +51,8 @@ class Survey:
         self._training: Training | None = None
         self._found: Preflight | None = None
         self._steps = self._losses = self._batches = self._scheduled = 0
-        self._begun = self._kept = 0  # backward passes right after a step, and those that found its gradients
-        self._after_step = False
+        self._routine: Routine | None = None
+        tell_clipping(self._clipping)
         self._reported: dict[str, float] = {}
         self._reports: list[int] = []
 
@@ -91,10 +92,12 @@ class Survey:
 
     # ---------------------------------------------------------------- what the handles tell
 
-    def computed(self, loss: torch.Tensor, _outputs: Any, _targets: Any) -> None:
+    def computed(self, loss: torch.Tensor, outputs: Any, targets: Any) -> None:
         """Count the losses of training."""
         if loss.requires_grad:
             loss.register_hook(self._trained_on)  # type: ignore[no-untyped-call]
+            if self._routine is not None:
+                self._routine.computed(outputs, targets)
 
     def refused(self, why: Exception) -> NoReturn:
         """Never called: nothing is remedied here."""
@@ -102,6 +105,8 @@ class Survey:
 
     def stepping(self) -> torch.Tensor:
         """Say how far the run is, about twice a second."""
+        if self._routine is not None:
+            self._routine.stepping()
         if time.monotonic() - self._told > PROGRESS_SECONDS:
             self._told = time.monotonic()
             self._box.put_progress(self._steps, None)
@@ -110,20 +115,27 @@ class Survey:
     def stepped(self) -> None:
         """Count the step."""
         self._steps += 1
-        self._after_step = True
 
-    def delivered(self, _batch: Any, *, train: bool, last: bool) -> None:  # noqa: ARG002  (as all ears)
+    def delivered(self, batch: Any, *, train: bool, last: bool) -> None:  # noqa: ARG002  (as all ears)
         """Count the batches trained on."""
         self._batches += train
+        if train and self._routine is not None:
+            self._routine.delivered(batch)
 
     # ---------------------------------------------------------------- inside
 
+    def _routine_of(self, given: Given, parts: Parts) -> Routine:
+        scaler = next((part for part in given.arguments if isinstance(part, GradScaler)), None)
+        return Routine(parts.model, parts.optimizer, scaler)
+
+    def _clipping(self) -> None:
+        if self._routine is not None:
+            self._routine.clipping()
+
     def _trained_on(self, _gradient: torch.Tensor) -> None:
         self._losses += 1
-        if self._after_step and self._begun < _LOOKED_AT and self._parts is not None:
-            self._begun += 1
-            self._kept += any(p.grad is not None and bool(p.grad.any()) for p in self._parts.model.parameters())
-        self._after_step = False
+        if self._routine is not None:
+            self._routine.backward()
 
     @property
     def _seconds(self) -> float:
@@ -147,7 +159,7 @@ class Survey:
         parts.model.load_state_dict(kept)
         parts.model.train()
         seed_all(derive(order.seed, "training"))
-        self._parts = parts
+        self._parts, self._routine = parts, self._routine_of(given, parts)
         new = handed(given, parts, self, ordered=True)
         for old, part in zip(given.arguments, new, strict=True):
             if old is not None and old is given.scheduler:
@@ -162,15 +174,6 @@ class Survey:
             return own(*args, **named)
 
         scheduler.step = step
-
-    def _zero_grad(self) -> list[Finding]:
-        if self._begun < 2 or self._kept < self._begun:
-            return []
-        message = (
-            "the gradients of a step are still there when the next backward pass begins: optimizer.zero_grad() is "
-            "missing, so that each step adds up all gradients before it"
-        )
-        return [Finding("zero_grad", "error", message)]
 
     def _learned(self) -> dict[str, Any]:
         given, parts, training, found = self._given, self._parts, self._training, self._found
@@ -206,7 +209,8 @@ class Survey:
             reports=tuple(self._reports) if len(self._reports) <= _MOST_REPORTS else (),
             closed=shut,
         )
-        findings = errors_first([*found.findings, *self._zero_grad()])
+        seen = self._routine.findings({finding.check for finding in found.findings}) if self._routine else []
+        findings = errors_first([*found.findings, *seen])
         found = dataclasses.replace(found, findings=findings, setting=setting, closed=tuple(shut))
         return {
             "script": dataclasses.asdict(script),

@@ -48,7 +48,7 @@ def check(asked: argparse.Namespace) -> int:
     told = {
         **_told(result, found, asked, log),
         "preflight": [{**dataclasses.asdict(f), "suggests": list(f.suggests)} for f in findings],
-        "decision": decision(shown, findings, converged=converged) or None,
+        "decision": decision(shown, findings, converged=converged, script=isinstance(found.training, Script)) or None,
         "left_out": [*found.found.left_out, *shown.left_out],
         "preflight_steps": shown.steps,
         "target_kind": str(found.found.setting.kind),

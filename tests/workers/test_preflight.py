@@ -55,7 +55,7 @@ def test_a_loss_that_refuses_a_batch_of_one_is_read_all_the_same():
 
 def test_a_finding_that_cannot_be_made_is_left_out():
     def fragile(probabilities, targets):
-        assert len(targets.unique()) > 1, "one class only"
+        assert bool((probabilities < 0.999).all()), "too sure"
         return F.nll_loss(probabilities.clamp(1e-7, 1 - 1e-7).log(), targets)
 
     assert checks(training_of(model=softmax, loss=fragile)) == {"loss_from_probabilities"}

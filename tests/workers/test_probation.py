@@ -1,6 +1,7 @@
 """Some hundred steps tell a bug in the code from a bad recipe and from bad data, and change nothing."""
 
 import dataclasses
+import functools
 import itertools
 import json
 
@@ -25,6 +26,12 @@ from tests.workers import broken_model as b
 from tests.workers.test_response import SOUND, Handmade, Tokens, images, normed, picture_net, turned
 
 MOST = 1600
+
+
+@pytest.fixture(autouse=True)
+def _time_enough(monkeypatch):
+    """What may be tried in some seconds is the machine's affair, not that of these tests."""
+    monkeypatch.setattr("remedy.workers.preflight.probation", functools.partial(probation, seconds=600.0))
 
 
 def looked(training):
@@ -165,6 +172,37 @@ def test_inputs_that_tell_nothing_are_doubted():
     doubts = looked(unrelated()).probation.doubts
     assert [doubt.check for doubt in doubts] == ["signal"]
     assert "no better on held-out samples" in doubts[0].message
+
+
+def renamed():
+    """The labels of the validation samples are shifted by one."""
+    inputs, labels = b.blobs()
+    sets = TensorDataset(inputs[:256], labels[:256]), TensorDataset(inputs[256:], (labels[256:] + 1) % 4)
+    return b.replace(b.training(), data=lambda: sets)
+
+
+def test_labels_that_are_shifted_in_one_of_the_sets_are_named():
+    found = looked(renamed())
+    assert [doubt.check for doubt in found.probation.doubts] == ["renamed_classes"]
+    assert "for validation, and so for 4 of 4 classes: their labels are shifted" in found.probation.doubts[0].message
+    told = decision(found.probation, found.probation.doubts, converged=False)
+    assert told.startswith("a bad recipe or misleading data rather than a bug in the code")
+
+
+def test_a_signal_that_fades_is_no_bug_in_the_code():
+    told = decided(b.training(model=b.stack(depth=12, activation=nn.Sigmoid), optimizer=b.sgd(0.01)))
+    assert told.startswith("a net that cannot learn as it is built (see above), or a bug in the code: it learns")
+
+
+def test_to_be_right_by_luck_before_the_first_step_is_not_to_learn():
+    """Two easy inputs are often right at the start, also of a net that cannot learn."""
+
+    def still(params):
+        return torch.optim.SGD(params, lr=0.0)
+
+    found = looked(b.binary(loss=nn.BCEWithLogitsLoss(), optimizer=still))
+    assert all(made.learnt is None for made in (*found.probation.own[:1], *found.probation.easy[:1]))
+    assert not any(made.learnt == 0 for made in (*found.probation.own, *found.probation.easy))
 
 
 @pytest.mark.parametrize("name", SOUND)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, SequentialSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, SequentialSampler, TensorDataset, WeightedRandomSampler
 
 from remedy.spaces.assembly import assemble
 from remedy.spaces.catalogue import REMEDIES
@@ -173,7 +173,103 @@ def scheduled(rate, interval="step"):
     )
 
 
+def all_zero_inputs():
+    return b.training((torch.zeros(384, 8), b.blobs()[1]))
+
+
+def a_hole_that_no_probe_sees():
+    inputs, labels = b.blobs(samples=1200)
+    inputs[1, 3] = torch.inf
+    return b.training((inputs, labels))
+
+
+class Bytes(nn.Module):
+    """Takes bytes as they are, or divided."""
+
+    def __init__(self, divided=1.0, centre=0.0):
+        super().__init__()
+        self.body, self.divided, self.centre = b.stack()(), divided, centre
+
+    def forward(self, x):
+        return self.body((x.float() - self.centre) / self.divided)
+
+
+def grey_values():
+    inputs, labels = b.blobs()
+    return (inputs * 30 + 128).clamp(0, 255).to(torch.uint8), labels
+
+
+def logarithm_of_softmax(outputs, targets):
+    return F.nll_loss(outputs.softmax(1).log(), targets)
+
+
+def clipped_binary(outputs, targets):
+    kept = outputs.clamp(1e-7, 1 - 1e-7)
+    return -(targets * kept.log() + (1 - targets) * (1 - kept).log()).mean()
+
+
+def labelled(change, **own):
+    inputs, labels = b.blobs()
+    return b.training((inputs, change(labels)), **own)
+
+
+def hardly_any_target(share=23):
+    return labelled(lambda labels: labels.where(torch.arange(len(labels)) % share == 0, -100), batch_size=8)
+
+
+def sequences(targets):
+    words = (torch.rand(96, 10, generator=b.drawn()) ** 3 * 7).long()
+    return b.training((words, targets(words)), model=Tokens, metric="accuracy", goal=0.99)
+
+
+class Moody(nn.Module):
+    """Sets its own mode in its forward pass, or heeds none."""
+
+    def __init__(self, own=None, heeds=True):
+        super().__init__()
+        self.body, self.own, self.heeds = nn.Sequential(nn.Linear(8, 24), nn.BatchNorm1d(24), nn.ReLU()), own, heeds
+        self.head = nn.Linear(24, 4)
+
+    def forward(self, x):
+        if self.own is not None:
+            self.body.train(self.own)
+        return self.head(F.dropout(self.body(x), 0.3, training=self.training if self.heeds else True))
+
+
+def frozen_part(head, *, stepped):
+    def build():
+        model = b.stack()()
+        (model[4] if head else model[0]).requires_grad_(False)
+        return model
+
+    own = b.adam(0.01)
+    given = own if stepped else lambda params: own([p for p in params if p.requires_grad])
+    return b.training(model=build, optimizer=given)
+
+
 FAULTS = {
+    "inputs that are all zero": (all_zero_inputs, "same_inputs", "are all 0"),
+    "a hole beyond the probe": (a_hole_that_no_probe_sees, "non_finite_inputs", "1 of 6400 input values"),
+    "bytes as they are": (lambda: b.training(grey_values(), model=Bytes), "input_scale", "reaches the first layer"),
+    "a logarithm of a softmax": (lambda: b.training(loss=logarithm_of_softmax), "flat_loss", "(logits 100 apart)"),
+    "a clipped sigmoid": (
+        lambda: b.binary(nn.Sigmoid(), loss=clipped_binary), "flat_loss", "with gradient 0: it cannot learn"
+    ),
+    "labels counted from one": (
+        lambda: labelled(lambda y: y + 1, model=b.stack(outputs=5)), "labels", "are the labels counted from 1?"
+    ),
+    "more outputs than classes": (
+        lambda: labelled(lambda y: y, model=b.stack(outputs=9)), "labels", "9 outputs, but no target is above 3"
+    ),
+    "targets that are left out": (hardly_any_target, "ignored_targets", "95% of the samples have no target but -100"),
+    "targets that are the inputs": (lambda: sequences(torch.clone), "copied_targets", "its own input"),
+    "asleep in training": (lambda: b.training(model=lambda: Moody(False)), "mode", "body.1 into evaluation mode"),
+    "awake in evaluation": (lambda: b.training(model=lambda: Moody(True)), "mode", "body.1 into training mode"),
+    "dropout without a mode": (
+        lambda: b.training(model=lambda: Moody(heeds=False)), "mode", "other outputs at each pass"
+    ),
+    "a frozen layer": (lambda: frozen_part(False, stepped=True), "frozen", "0.weight, 0.bias"),
+    "a frozen head": (lambda: frozen_part(True, stepped=False), "frozen", "4.weight, 4.bias"),
     "loss of the wrong sign": (turned, "loss_sign", "its sign is turned"),
     "loss of numbers of the wrong sign": (turned_numbers, "loss_sign", "its sign is turned"),
     "a wrong backward pass": (hand_written, "hand_written_gradient", "Doubled"),
@@ -261,8 +357,28 @@ def long_sentences():
     return torch.cat([words, torch.randint(4, 12, (384, 4), generator=b.drawn(20)), words[:, :1]], 1), labels
 
 
+def rare(**own):
+    inputs, labels = b.blobs()
+    kept = (labels > 0) | (torch.arange(len(labels)) % 20 == 0)
+    return b.training((inputs[kept], labels[kept]), **own)
+
+
+def balanced(train):
+    labels = train.tensors[1]
+    return WeightedRandomSampler((1 / torch.bincount(labels))[labels], len(labels))
+
+
 SOUND = {
     "rows": b.training,
+    "a rare class with its weight": lambda: rare(loss=nn.CrossEntropyLoss(weight=torch.tensor([20.0, 1.0, 1.0, 1.0]))),
+    "a rare class drawn more often": lambda: rare(sampler=balanced),
+    "bytes that the model scales": lambda: b.training(grey_values(), model=lambda: Bytes(30.0, 128.0)),
+    "large inputs, normalised first": lambda: b.training(
+        (b.blobs()[0] * 50 + 100, b.blobs()[1]), model=lambda: nn.Sequential(nn.BatchNorm1d(8), *b.stack()())
+    ),
+    "a body that is not trained": lambda: frozen_part(False, stepped=False),
+    "dropout that heeds the mode": lambda: b.training(model=Moody),
+    "a few targets left out": lambda: labelled(lambda y: y.where(torch.arange(len(y)) % 9 > 0, -100)),
     "rows, momentum": broken.training,
     "numbers": b.numbers,
     "one column": lambda: b.binary(loss=nn.BCEWithLogitsLoss()),
@@ -283,6 +399,18 @@ def test_a_sound_training_is_left_in_peace(name):
     shown = looked(SOUND[name]())
     assert shown.findings == ()
     assert shown.left_out == ()
+
+
+def test_words_of_a_text_are_never_balanced_and_need_no_warning():
+    shown = looked(sequences(lambda words: (words + 1) % 7))
+    assert shown.findings == ()
+
+
+def test_one_cause_is_said_once():
+    """Unscaled inputs make the first loss large, and equal ones leave the signal even: the cause is said."""
+    causes = {"same_inputs": all_zero_inputs, "input_scale": lambda: b.training(grey_values(), model=Bytes)}
+    for cause, build in causes.items():
+        assert [finding.check for finding in looked(build()).findings] == [cause]
 
 
 def test_a_check_that_raises_is_named_and_left_out():
