@@ -18,16 +18,9 @@ from remedy.spaces.training import Training
 PROBE = 256
 _LABELS_READ = 2_000
 KNOBS = ("width", "depth")
-WRAPPERS = frozenset(
-    {
-        "DistributedDataParallel",
-        "FullyShardedDataParallel",
-        "DataParallel",
-        "OptimizedModule",
-        "ScriptModule",
-        "RecursiveScriptModule",
-    }
-)
+_SPREAD = frozenset({"DistributedDataParallel", "FullyShardedDataParallel", "DataParallel", "FSDPModule", "DDP"})
+"""Wrappers by class, and the classes that `fully_shard` and `replicate` mix into a module's own."""
+_FROZEN = frozenset({"OptimizedModule", "ScriptModule", "RecursiveScriptModule"})
 Collate = Callable[[list[Any]], Any] | None
 
 
@@ -188,8 +181,23 @@ def build_model(training: Training, knobs: dict[str, Any]) -> nn.Module:
     if not isinstance(model, nn.Module):
         msg = f"model() returned {type(model).__name__}; it may return a torch.nn.Module"
         raise InputError(msg)
-    wrapped = type(model).__name__
-    if wrapped in WRAPPERS:
-        msg = f"model() returned a {wrapped}; it may return the plain module, which remedy can change"
-        raise InputError(msg)
+    refuse_wrapped(model, "model() returned", "return")
     return model
+
+
+def refuse_wrapped(model: nn.Module, said: str, verb: str) -> None:
+    """Refuse a model that is compiled or scripted, and one that is spread over devices, or whose parts are.
+
+    Raises:
+        InputError: it is; the sentence begins as `said`.
+    """
+    may_be = f"it may {verb} the plain module, which remedy can change"
+    if type(model).__name__ in _FROZEN:
+        raise InputError(f"{said} a {type(model).__name__}; {may_be}")
+    if getattr(model, "_compiled_call_impl", None) is not None:
+        raise InputError(f"{said} a {type(model).__name__} after its compile(); {may_be}")
+    for path, module in model.named_modules():
+        found = _SPREAD & {kind.__name__ for kind in type(module).__mro__}
+        if found:
+            part = f" whose part {path!r} is a {type(module).__name__}" if path else ""
+            raise InputError(f"{said} a {type(model).__name__}{part}; {may_be}")

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from remedy.spaces.error import InputError
-from remedy.spaces.gather import WRAPPERS
+from remedy.spaces.gather import refuse_wrapped
 
 _NEEDED = {
     "model": "the model (an nn.Module)",
@@ -85,9 +85,7 @@ def _kind(part: Any, place: int) -> str:
 
 
 def _check(optimizer: Optimizer, loaders: list[DataLoader[Any]], model: nn.Module) -> None:
-    if type(model).__name__ in WRAPPERS:
-        may_be = "it may be given the plain module, which remedy can change"
-        raise InputError(f"remedy.prepare was given a {type(model).__name__}; {may_be}")
+    refuse_wrapped(model, "remedy.prepare was given", "be given")
     if isinstance(optimizer, LBFGS):
         raise InputError(
             "remedy.prepare was given LBFGS, whose step runs the loop; it may be given any other optimizer"

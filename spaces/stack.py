@@ -10,7 +10,7 @@ from torch import nn
 
 from remedy.spaces.calls import refuse_frozen, trace
 from remedy.spaces.remedy import Inapplicable
-from remedy.spaces.surgery import Weighted
+from remedy.spaces.surgery import Weighted, tied
 
 
 @dataclass
@@ -52,9 +52,9 @@ class Block:
 
 
 def stacks(model: nn.Module) -> list[list[Block]]:
-    """Return the blocks of every outermost Sequential that holds at least two layers with weights."""
+    """Return the blocks of every outermost Sequential that holds at least two layers with weights, all their own."""
     refuse_frozen(model)
-    found, inside = [], set[nn.Module]()
+    found, inside, several = [], set[nn.Module](), tied(model)
     for path, module in model.named_modules():
         if type(module) is nn.Sequential and module not in inside:
             inside.update(module.modules())
@@ -64,7 +64,8 @@ def stacks(model: nn.Module) -> list[list[Block]]:
                     blocks.append(Block([]))
                 if blocks:
                     blocks[-1].places.append(place)
-            shared = len({block.layer for block in blocks}) < len(blocks)
+            own = {block.layer for block in blocks}
+            shared = len(own) < len(blocks) or bool(own & several)
             if len(blocks) >= 2 and not shared:
                 found.append(blocks)
     return found

@@ -117,6 +117,15 @@ def layers(model: nn.Module, inputs: torch.Tensor) -> list[Layer]:
     return list(found.values())
 
 
+def tied(model: nn.Module) -> set[nn.Module]:
+    """Return the modules that hold a parameter which another module holds, too."""
+    holders: dict[int, list[nn.Module]] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            holders.setdefault(id(parameter), []).append(module)
+    return {module for several in holders.values() if len(several) > 1 for module in several}
+
+
 def hidden_activations(model: nn.Module, inputs: torch.Tensor) -> Hidden:
     """Find the activations that a layer with weights comes after; those of the output are not among them."""
     refuse_frozen(model)

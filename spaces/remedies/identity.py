@@ -19,7 +19,7 @@ from remedy.spaces.python import Python
 from remedy.spaces.remedies.dropout import DROPOUTS
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
-from remedy.spaces.surgery import NORMS, Weighted
+from remedy.spaces.surgery import NORMS, Weighted, tied
 
 _KNOWN = {
     "TransformerEncoderLayer": ("linear2", "self_attn.out_proj"),
@@ -94,13 +94,8 @@ def _before_a_sum(model: nn.Module, inputs: torch.Tensor) -> list[str]:
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])
-    owners = Counter(id(own) for module in model.modules() for own in module.parameters(recurse=False))
-    named = dict(model.named_modules())
-    return [
-        path
-        for path, runs in sums.runs.items()
-        if sums.added[path] == runs and all(owners[id(own)] == 1 for own in named[path].parameters())
-    ]
+    named, several = dict(model.named_modules()), tied(model)
+    return [path for path, runs in sums.runs.items() if sums.added[path] == runs and named[path] not in several]
 
 
 @dataclass

@@ -11,7 +11,7 @@ from remedy.spaces.facts import Facts
 from remedy.spaces.python import Python, put
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
-from remedy.spaces.surgery import NORMS, Layer, append, exchange, layers
+from remedy.spaces.surgery import NORMS, Layer, append, exchange, layers, tied
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _SEQUENCE = (nn.RNNBase, nn.MultiheadAttention)
@@ -193,8 +193,10 @@ def _parametrised(model: nn.Module, facts: Facts, name: str, build: Callable[[nn
     done = [layer.path for layer in hidden if parametrize.is_parametrized(layer.module)]
     if done:
         raise Inapplicable(f"weights are parametrised already: {', '.join(done)}")
+    several = tied(model)
+    hidden = [layer for layer in hidden if layer.module not in several]
     if not hidden:
-        raise Inapplicable("the model has no hidden Linear or Conv layer")
+        raise Inapplicable("the model has no hidden Linear or Conv layer with weights of its own")
     for layer in hidden:
         build(layer.module)
     paths = [layer.path for layer in hidden]

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
+from torch.utils.data import DataLoader, TensorDataset
 
+from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.error import InputError
+from remedy.spaces.given import Given
 from remedy.spaces.remedy import Inapplicable
 
 
@@ -302,11 +309,87 @@ def test_dropout_becomes_lower(applied_to):
         applied_to(mlp, "dropout_lower")
 
 
-@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: torch.compile(m, backend="eager"), torch.jit.script])
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_wrapped_model_is_refused_in_one_sentence(wrap, applied_to):
-    with pytest.raises(InputError, match="it may return the plain module"):
+@pytest.fixture(scope="module")
+def process_group():
+    """A group of this process alone: enough for a model to be wrapped for real."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def compiled_in_place(model: nn.Module) -> nn.Module:
+    model.compile(backend="eager")
+    return model
+
+
+def with_a_part(wrap):
+    def build(model: nn.Module) -> nn.Module:
+        model[2] = wrap(model[2])
+        return model
+
+    return build
+
+
+def fsdp(model: nn.Module) -> nn.Module:
+    return FullyShardedDataParallel(model, device_id=torch.device("cpu"))
+
+
+def sharded(model: nn.Module) -> nn.Module:
+    return fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+
+
+WRAPPED = {
+    "DataParallel": (nn.DataParallel, "a DataParallel"),
+    "DDP": (DistributedDataParallel, "a DistributedDataParallel"),
+    "FSDP": (fsdp, "a FullyShardedDataParallel"),
+    "fully_shard": (sharded, "a FSDPSequential"),
+    "torch.compile": (lambda m: torch.compile(m, backend="eager"), "a OptimizedModule"),
+    "compile()": (compiled_in_place, r"a Sequential after its compile\(\)"),
+    "script": (torch.jit.script, "a RecursiveScriptModule"),
+    "a part in DDP": (with_a_part(DistributedDataParallel), "a Sequential whose part '2' is a DistributedDataParallel"),
+    "a part sharded": (with_a_part(sharded), "a Sequential whose part '2' is a FSDPLinear"),
+}
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_wrapped_model_is_refused_in_one_sentence_at_both_doors(how, applied_to, process_group):
+    wrap, said = WRAPPED[how]
+    with pytest.raises(InputError, match=rf"^model\(\) returned {said}; it may return the plain module"):
         applied_to(lambda: wrap(mlp()), "layer_norm_on")
+    model = wrap(mlp())
+    loader = DataLoader(TensorDataset(torch.randn(8, 6), torch.arange(8) % 3), 4)
+    parts = (model, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1), loader)
+    with pytest.raises(InputError, match=rf"^remedy.prepare was given {said}; it may be given the plain module"):
+        Given.of(parts)
+
+
+class Tied(nn.Module):
+    """Two layers of a stack share their weights, and an embedding those of the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(3, 6), nn.Linear(6, 3)
+        self.body = nn.Sequential(*mlp()[:4], nn.Linear(6, 6), nn.ReLU())
+        self.body[4].weight, self.head.weight = self.body[0].weight, self.embed.weight
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        words = (inputs.abs() * 2).long().clamp_max(2)
+        return self.head(self.body(self.embed(words).mean(1)))
+
+
+@pytest.mark.parametrize("name", [r.name for r in REMEDIES])
+def test_parameters_that_are_shared_stay_shared(name, applied_to, steps):
+    try:
+        parts = applied_to(Tied, name)
+    except Inapplicable:
+        return
+    steps(parts, 2)
+    model = parts.model
+    for one, other in (("body.0", "body.4"), ("embed", "head")):
+        assert model.get_submodule(one).weight is model.get_submodule(other).weight
+    if name in ("weight_norm", "spectral_norm"):
+        assert parts.receipts[0].text.endswith("on 1 hidden layer(s): body.2")
 
 
 @pytest.mark.parametrize("name", ["match_objective", "wider", "deeper", "rezero", "prelu", "weight_norm", "lsuv"])
