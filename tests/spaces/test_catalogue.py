@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
+from remedy.spaces.calls import trace
 from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.parts import Parts
 from remedy.spaces.remedy import Inapplicable
 from remedy.spaces.slot import Slot
+from remedy.spaces.surgery import NORMS, layers
 
 MODEL = {Slot.WIDTH, Slot.DEPTH, Slot.RESIDUAL, Slot.ACTIVATION, Slot.NORMALISATION, Slot.DROPOUT, Slot.INITIALISATION}
 # What of a run each slot may change; everything else has to stay what it is in the baseline.
@@ -96,6 +99,51 @@ def test_each_remedy_trains_or_says_why_not(any_remedy, problem, training_of, bu
     losses = steps(parts)
     if bool(torch.isfinite(torch.tensor(steps(baseline))).all()):
         assert all(bool(torch.isfinite(t).all()) for t in [torch.tensor(losses), *parts.model.parameters()])
+
+
+@pytest.mark.parametrize("name", [r.name for r in REMEDIES if r.slot is Slot.NORMALISATION])
+def test_normalisation_never_lands_on_the_output_layer(name, problem, training_of, built):
+    training = training_of(problem)
+    plain = built(training)
+    output = layers(plain.model, plain.facts.inputs)[-1]
+    try:
+        parts = built(training, name)
+    except Inapplicable:
+        return
+    now = parts.model.get_submodule(output.path)
+    assert type(now) is type(output.module)
+    assert not list(now.children())
+    assert not now._forward_hooks
+    seen = trace(parts.model, parts.facts.inputs, training=True)
+    behind = seen.modules[[path for path, _ in seen.modules].index(output.path) :]
+    assert not [path for path, _ in behind if isinstance(parts.model.get_submodule(path), NORMS)]
+
+
+def _by_dim(parameters: Any) -> torch.optim.Optimizer:
+    own = list(parameters)
+    matrices, rest = [p for p in own if p.dim() > 1], [p for p in own if p.dim() < 2]
+    groups = [{"params": matrices, "lr": 0.04, "weight_decay": 0.01}, {"params": rest, "lr": 0.01}]
+    return torch.optim.SGD(groups, momentum=0.9, lr=0.1)
+
+
+def test_several_parameter_groups_are_kept(any_remedy, training_of, built, steps):
+    inputs = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    data = TensorDataset(inputs, (torch.arange(64) % 8 > 5).long())
+    model = lambda: nn.Sequential(  # noqa: E731
+        nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 2)
+    )
+    training = training_of(model=model, data=lambda: (data, data), optimizer=_by_dim)
+    try:
+        parts = built(training, any_remedy)
+    except Inapplicable:
+        return
+    groups = parts.optimizer.param_groups
+    assert len(groups) >= 2
+    for group in groups:
+        assert len({p.dim() > 1 for p in group["params"]}) == 1, "a group holds what the user gave two options"
+    if not {"optimizer"} & MAY_CHANGE[parts.receipts[0].slot]:
+        assert [(g["lr"], g["weight_decay"], g["momentum"]) for g in groups] == [(0.04, 0.01, 0.9), (0.01, 0, 0.9)]
+    steps(parts)
 
 
 def test_each_remedy_applies_somewhere(any_remedy, problems, training_of, built, steps):
