@@ -8,30 +8,37 @@ from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
 from remedy.workers.detectors.guessing import Mean
 from remedy.workers.detectors.streak import Patience, Streak
-from remedy.workers.detectors.zero_gradient import Freeze
+from remedy.workers.detectors.threshold import Threshold
+from remedy.workers.detectors.zero_gradient import Freeze, FreezeThresholds
 from remedy.workers.observation import Observation, Outputs, Setting
 
 
-class SaturatedSoftmax:
+class SaturatedSoftmax(FreezeThresholds):
     """Stops where saturated outputs leave all weight gradients exactly 0, or next to nothing of them."""
 
-    # cases.md: exact zeros at a loss that is not small had no false alarm on 226 healthy runs. A8: 20 steps suffice
-    # where the loss is high; what revived by itself at such a loss did so within 12.
-    patience = Patience(share=0.02, steps=20)
-    # With a gradient here and there on the way (a frozen net still drifts by its momentum): longer.
-    interrupted = Patience(share=0.1, steps=40, samples=8)
-    # A mean probability of 0.99 over a batch, or half of the validation samples wrong with probability 1 (D11).
-    least_probability = 0.99
-    least_wrong = 0.5
-    # D11 is soft by itself (6 % of good runs early, by a large initial gain), and absorbing where the gradient is gone:
-    # 1e-4 of what it was; D20 found 1e-3 safe together with a chance-level loss.
-    little = 1e-4
-    long_patience = Patience(share=0.1, steps=50, samples=5)
+    patience = Threshold(
+        Patience(share=0.02, steps=20),
+        "exact zeros at a loss that is not small: no false alarm on 226 healthy runs (cases.md); what revived by "
+        "itself at such a loss did so within 12 steps (catalogue A8)",
+    )
+    interrupted = Threshold(
+        Patience(share=0.1, steps=40, samples=8),
+        "with a gradient here and there on the way: a frozen net still drifts by its momentum",
+    )
+    least_probability = Threshold(0.99, "mean of the largest probability over a batch (catalogue D11)", most=1)
+    least_wrong = Threshold(0.5, "share of the samples that are wrong with probability 1 (catalogue D11)", most=1)
+    little = Threshold(
+        1e-4,
+        "share of the usual gradient: D11 is soft by itself (6 % of good runs), and absorbing where the gradient is "
+        "gone; D20 found 1e-3 safe together with a chance-level loss",
+        most=1,
+    )
+    long_patience = Threshold(Patience(share=0.1, steps=50, samples=5), "as for little: no zero is exact here")
 
     def __init__(self, setting: Setting) -> None:
         """Begin a run."""
         self._setting = setting
-        self._freeze = Freeze(setting)
+        self._freeze = Freeze(setting, self)
         self._wrong = Streak()
         self._usual = Mean()
         self._saturated_wrong = math.nan

@@ -8,6 +8,7 @@ from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
 from remedy.workers.detectors.guessing import Mean, batch_accuracy, progress, skill
 from remedy.workers.detectors.streak import Patience, Streak
+from remedy.workers.detectors.threshold import Threshold
 from remedy.workers.detectors.weights import first_to_last
 from remedy.workers.observation import Observation, Setting
 
@@ -15,14 +16,20 @@ from remedy.workers.observation import Observation, Setting
 class VanishingGradient:
     """Stops where no gradient reaches the first layer and nothing of the input the last; notes the ratio before."""
 
-    # cases.md: first to last below 1e-5, held, had no false alarm on 226 healthy runs and caught 46 % of the doomed.
-    ratio = 1e-5
-    # Deep sigmoid nets under Adam do recover (catalogue P11); they are told by an output whose spread over inputs grows
-    # from 1e-5 on. Below 1e-6 it is rounding: a 12-layer net stays there for 3,000 steps.
-    least_spread = 1e-6
-    chance = 0.1
-    patience = Patience(share=0.25, steps=80, samples=8)
-    note_patience = Patience(share=0.05, steps=20, samples=4)
+    ratio = Threshold(
+        1e-5, "first layer to last, held: no false alarm on 226 healthy runs, 46 % of the doomed (cases.md)", most=1
+    )
+    least_spread = Threshold(
+        1e-6,
+        "deep sigmoid nets under Adam do recover (catalogue P11), told by an output whose spread over inputs grows "
+        "from 1e-5 on; below 1e-6 it is rounding, and a 12-layer net stays there for 3,000 steps",
+    )
+    chance = Threshold(0.1, "a metric within a tenth of the way to the goal is no better than guessing", most=1)
+    patience = Threshold(
+        Patience(share=0.25, steps=80, samples=8),
+        "soft, so it waits long: deep sigmoid nets recover under Adam (catalogue P11)",
+    )
+    note_patience = Threshold(Patience(share=0.05, steps=20, samples=4), "a few samples in a row, so that it is noted")
 
     def __init__(self, setting: Setting) -> None:
         """Begin a run."""
