@@ -182,7 +182,7 @@ class Live:
         own = declared(order.source)
         training, parts = fit(given, script, chosen, seed=order.seed, data_seed=order.data_seed, own=own)
         setting = setting_of(training, parts)
-        self._watch = Watch(setting, detectors(setting), order.may_succeed_early)
+        self._watch = Watch(setting, detectors(setting, order.detectors), order.may_succeed_early, order.audited)
         parts.model.train()
         self._probe = Probe(parts)
         self._evaluation = Evaluation(parts, self._probe, by_loader=len(given.loaders) > 1)

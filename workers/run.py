@@ -115,7 +115,8 @@ def _stream(
             training, parts = _build(order)
             full = parts.steps
             setting = setting_of(training, parts)
-            watch = Watch(setting, detectors(setting) if watched else [], order.may_succeed_early)
+            watching = detectors(setting, order.detectors) if watched else []
+            watch = Watch(setting, watching, order.may_succeed_early, order.audited)
             losses: list[float] = []
             told = began
             checkpoint = Checkpoint.open(Path(order.checkpoint)) if order.checkpoint else None

@@ -23,7 +23,10 @@ class Watch:
     setting: Setting
     detectors: list[Detector]
     may_succeed_early: bool = False
+    audited: bool = False
     verdict: Verdict | None = None
+    spared: Verdict | None = None
+    """The verdict that did not end the run, since it is audited; from there on it is trained to its end."""
     notes: list[Verdict] = field(default_factory=list)
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     step: int = 0
@@ -33,10 +36,15 @@ class Watch:
         """Take an observation into account; return whether the run goes on."""
         self.step = observation.step
         self._keep(observation)
+        if self.spared is not None:
+            return True
         for detector in self.detectors:
             verdict = detector.observe(observation)
             if verdict is None:
                 continue
+            if verdict.stops and self.audited:
+                self.spared = verdict
+                return True
             if verdict.stops:
                 self.verdict = verdict
                 return False
@@ -60,7 +68,9 @@ class Watch:
         """How the run ended, when it was not cut off."""
         if self.verdict is not None:
             return Outcome.COLLAPSED
-        return Outcome.CONVERGED if meets(self.metric, self.setting.goal, self.setting.mode) else Outcome.MISSED
+        if meets(self.metric, self.setting.goal, self.setting.mode):
+            return Outcome.CONVERGED
+        return Outcome.COLLAPSED if self.spared is not None else Outcome.MISSED
 
     @property
     def goal_step(self) -> int | None:

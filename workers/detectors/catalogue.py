@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from remedy.workers.detectors.accuracy_collapse import AccuracyCollapse
 from remedy.workers.detectors.base import Detector
@@ -14,7 +15,7 @@ from remedy.workers.detectors.dead_units import DeadUnits
 from remedy.workers.detectors.exploding_gradient import ExplodingGradient
 from remedy.workers.detectors.non_finite import NonFinite
 from remedy.workers.detectors.saturated_softmax import SaturatedSoftmax
-from remedy.workers.detectors.threshold import with_values
+from remedy.workers.detectors.threshold import Threshold, thresholds, with_values
 from remedy.workers.detectors.vanishing_gradient import VanishingGradient
 from remedy.workers.detectors.zero_gradient import ZeroGradient
 from remedy.workers.observation import Setting
@@ -37,6 +38,11 @@ DETECTORS: tuple[type[Detector], ...] = (
 def name_of(detector: type[Detector]) -> str:
     """Return what a kind of detector is called, which is its symptom's name."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", detector.__name__).lower()
+
+
+def of_symptom(symptom: str) -> dict[str, Threshold[Any]]:
+    """Return the thresholds of the detector of a symptom, by name."""
+    return next((thresholds(make) for make in DETECTORS if name_of(make) == symptom), {})
 
 
 def detectors(setting: Setting, choice: Mapping[str, bool | float] = _AS_THEY_ARE) -> list[Detector]:
