@@ -44,6 +44,8 @@ def run_note(result: RunResult) -> str:
     parts += [
         f"Noted since step {n.onset_step}, {escape(n.symptom.value)}: {escape(n.evidence)}" for n in noted[:_ROWS]
     ]
+    if verdict or result.spared or result.notes:
+        parts.append("Its curves, with this marked on them, are among its artifacts: `curves.html`.")
     if result.receipts:
         parts.append("\n".join(f"- {_code(made.remedy)}: {escape(made.text)}" for made in result.receipts[:_ROWS]))
     if result.trace:  # its end says most
