@@ -11,12 +11,16 @@ from remedy.workers.detectors.accuracy_collapse import AccuracyCollapse
 from remedy.workers.detectors.base import Detector
 from remedy.workers.detectors.chance_plateau import ChancePlateau
 from remedy.workers.detectors.class_takeover import ClassTakeover
+from remedy.workers.detectors.constant_output import ConstantOutput
 from remedy.workers.detectors.dead_units import DeadUnits
 from remedy.workers.detectors.exploding_gradient import ExplodingGradient
+from remedy.workers.detectors.generalisation_gap import GeneralisationGap
 from remedy.workers.detectors.non_finite import NonFinite
 from remedy.workers.detectors.saturated_softmax import SaturatedSoftmax
+from remedy.workers.detectors.still_weights import StillWeights
 from remedy.workers.detectors.threshold import Threshold, thresholds, with_values
 from remedy.workers.detectors.vanishing_gradient import VanishingGradient
+from remedy.workers.detectors.worse_than_guessing import WorseThanGuessing
 from remedy.workers.detectors.zero_gradient import ZeroGradient
 from remedy.workers.observation import Setting
 
@@ -30,7 +34,11 @@ DETECTORS: tuple[type[Detector], ...] = (
     ClassTakeover,
     AccuracyCollapse,
     ExplodingGradient,
+    WorseThanGuessing,
     VanishingGradient,
+    ConstantOutput,
+    StillWeights,
+    GeneralisationGap,
     ChancePlateau,
 )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
-from remedy.workers.detectors.guessing import Mean
+from remedy.workers.detectors.guessing import Mean, guessing_loss
 from remedy.workers.detectors.streak import Patience, Streak
 from remedy.workers.detectors.threshold import Threshold
+from remedy.workers.detectors.weights import all_zero
 from remedy.workers.detectors.zero_gradient import Freeze, FreezeThresholds
 from remedy.workers.observation import Observation, Outputs, Setting
 
@@ -35,9 +37,18 @@ class SaturatedSoftmax(FreezeThresholds):
     )
     long_patience = Threshold(Patience(share=0.1, steps=50, samples=5), "as for little: no zero is exact here")
 
+    blind_share = Threshold(
+        0.4,
+        "of the samples of a stretch are wrong without a gradient: from logits a wrong sample always has one, so the "
+        "loss is clipped, and what it no longer sees it cannot learn (kinds clipped_wide, double_softmax_hot)",
+        most=1,
+    )
+    blind_span = Threshold(Patience(share=0.1, steps=40, samples=8), "the stretch for that")
+
     def __init__(self, setting: Setting) -> None:
         """Begin a run."""
         self._setting = setting
+        self._blind: deque[tuple[int, bool]] = deque()
         self._freeze = Freeze(setting, self)
         self._wrong = Streak()
         self._usual = Mean()
@@ -50,7 +61,8 @@ class SaturatedSoftmax(FreezeThresholds):
         batch = observation.batch
         if batch is None:
             return None
-        return self._frozen(observation.step, batch) or self._almost(observation, batch)
+        blind = self._blinded(observation, batch)
+        return self._frozen(observation.step, batch) or blind or self._almost(observation, batch)
 
     def _frozen(self, step: int, batch: Outputs) -> Verdict | None:
         freeze = self._freeze
@@ -60,6 +72,27 @@ class SaturatedSoftmax(FreezeThresholds):
             return None
         evidence = f"{freeze.figures}, while the largest probability is {batch.top_probability:.4f} on average"
         return Verdict(Symptom.SATURATED_SOFTMAX, step, freeze.streak.begin, evidence)
+
+    def _blinded(self, observation: Observation, batch: Outputs) -> Verdict | None:
+        step, span, guess = observation.step, self.blind_span, guessing_loss(self._setting)
+        high = math.isnan(guess) or observation.loss >= self.least_loss * guess
+        wrong = batch.accuracy <= self.most_accuracy and high
+        self._blind.append((step, all_zero(observation) and wrong))
+        length = max(span.steps, span.share * self._setting.steps)
+        # One sample older than the stretch is kept, so that what is kept covers it.
+        while len(self._blind) > 1 and self._blind[1][0] <= step - length:
+            self._blind.popleft()
+        blind = [at for at, holds in self._blind if holds]
+        covered = step - self._blind[0][0] >= length and len(self._blind) >= span.samples
+        surely = batch.top_probability >= self.least_probability or self._saturated_wrong > self.least_wrong
+        if not covered or not surely or len(blind) < self.blind_share * len(self._blind):
+            return None
+        return Verdict(
+            Symptom.SATURATED_SOFTMAX, step, blind[0],
+            f"{len(blind)} of {len(self._blind)} samples from step {self._blind[0][0]} to {step} have all weight "
+            f"gradients exactly 0 with a quarter of their batch wrong or more, at a largest probability of "
+            f"{batch.top_probability:.4f} on average",
+        )  # fmt: skip
 
     def _almost(self, observation: Observation, batch: Outputs) -> Verdict | None:
         step, norm = observation.step, observation.gradient_norm

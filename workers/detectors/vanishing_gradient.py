@@ -6,6 +6,7 @@ import math
 
 from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
+from remedy.workers.detectors.growth import Growth
 from remedy.workers.detectors.guessing import Mean, batch_accuracy, progress, skill
 from remedy.workers.detectors.streak import Patience, Streak
 from remedy.workers.detectors.threshold import Threshold
@@ -26,8 +27,11 @@ class VanishingGradient:
     )
     chance = Threshold(0.1, "a metric within a tenth of the way to the goal is no better than guessing", most=1)
     patience = Threshold(
-        Patience(share=0.25, steps=80, samples=8),
-        "soft, so it waits long: deep sigmoid nets recover under Adam (catalogue P11)",
+        Patience(share=0.15, steps=60, samples=8),
+        "soft, so it waits: deep sigmoid nets recover under Adam (catalogue P11), and their ratio grows meanwhile",
+    )
+    growing = Threshold(
+        1.5, "times the first third of the stretch: a ratio that grows is on its way (kind late_tanh)", least=1
     )
     note_patience = Threshold(Patience(share=0.05, steps=20, samples=4), "a few samples in a row, so that it is noted")
 
@@ -37,6 +41,7 @@ class VanishingGradient:
         self._small = Streak()
         self._lost = Streak()
         self._skill = Mean()
+        self._growth = Growth(self.growing)
         self._progress = self._spread = math.nan
         self._noted = False
 
@@ -50,9 +55,11 @@ class VanishingGradient:
         lost = small and self._spread < self.least_spread and not self._progress > self.chance
         if self._lost.see(step, holds=lost):
             self._skill.add(skill(self._setting, batch_accuracy(observation)))
+            self._growth.add(ratio)
         else:
-            self._skill = Mean()
-        if self.patience.over(self._lost, self._setting) and not self._skill.value > self.chance:
+            self._skill, self._growth = Mean(), Growth(self.growing)
+        over = self.patience.over(self._lost, self._setting)
+        if over and not self._growth.grows and not self._skill.value > self.chance:
             return Verdict(
                 Symptom.VANISHING_GRADIENT, step, self._small.begin,
                 f"the first layer's gradient is {ratio:.0e} of the last layer's, below {self.ratio:.0e} since step "
