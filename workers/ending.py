@@ -18,12 +18,12 @@ from remedy.workers.watch import Watch
 
 def ended(order: WorkOrder, watch: Watch, parts: Parts, losses: tuple[float, ...], seconds: float) -> RunResult:
     """Return the result of a run that came to its end, or to a verdict."""
-    saved = "collapse" if watch.verdict else "success" if watch.succeeded else ""
+    saved = "collapse" if watch.verdict else "success" if watch.succeeded else "controller" if watch.given_up else ""
     verdict = watch.verdict or (watch.spared if watch.outcome is Outcome.COLLAPSED else None)
     return RunResult(
         number=order.number,
         outcome=watch.outcome,
-        reason=verdict.evidence if verdict else "",
+        reason=verdict.evidence if verdict else watch.given_up,
         metric=watch.metric,
         steps=watch.step,
         steps_full=parts.steps,

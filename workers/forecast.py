@@ -51,13 +51,13 @@ class Forecast:
     guessing so late that nothing seen before got from there to the goal in what is left.
     """
 
-    def __init__(self, setting: Setting, limits: Limits = Limits()) -> None:  # noqa: B008  (frozen)
+    def __init__(self, setting: Setting, limits: Limits = Limits()) -> None:
         """Begin a run."""
         self._setting, self._limits = setting, limits
         self._course: list[tuple[int, float]] = []
         self._updates: list[tuple[float, ...]] = []
         self._norms = Growth(1.2)
-        self._moves = Growth(1.2)
+        self._moves: dict[str, Growth] = {}
         self._rates: list[float] = []
 
     def hopeless(self, seen: Observation) -> str:
@@ -86,13 +86,15 @@ class Forecast:
         ratios = tuple(layer.update_ratio for layer in seen.layers)
         if ratios and all(math.isfinite(ratio) for ratio in ratios):
             self._updates.append(ratios)
-            self._moves.add(max(ratios))
+            for layer in seen.layers:
+                self._moves.setdefault(layer.name, Growth(1.2)).add(layer.update_ratio)
         self._norms.add(seen.gradient_norm)
         self._rates.append(seen.learning_rate)
 
     def _too_still(self, seen: Observation) -> str:
         rising = self._rates[-1] > 1.05 * self._rates[len(self._rates) // 2]
-        if rising or self._norms.grows or self._moves.grows or len(self._updates) < 2 * _MEAN:
+        grows = self._norms.grows or any(moves.grows for moves in self._moves.values())
+        if rising or grows or len(self._updates) < 2 * _MEAN:
             return ""
         # The first steps of Adam are larger than all that follow.
         late = self._updates[len(self._updates) // 5 :]

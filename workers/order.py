@@ -56,3 +56,8 @@ class WorkOrder:
     def may_succeed_early(self) -> bool:
         """Whether success may end the run before its budget: in the search phase only, and provisionally."""
         return self.phase is Phase.SEARCH
+
+    @property
+    def may_be_given_up(self) -> bool:
+        """Whether the forecast may end the run before its budget: in the search phase only, since it proves nothing."""
+        return self.phase is Phase.SEARCH

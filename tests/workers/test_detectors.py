@@ -192,6 +192,10 @@ LATE: dict[str, Course] = {
         CLASSES,
         lambda s: learns(s) if s > 250 else {**GUESSING, "spread": 2e-7, "norms": (1e-8 * 1.03**s, 1, 1)},
     ),
+    "a far mean first": (
+        REAL,
+        lambda s: {"loss": 9.0, "metric": -50 * 0.98**s, "spread": 0.2 * 0.98**s, "norms": (0.98**s, 1, 1)},
+    ),
     "far targets, slowly": (REAL, lambda s: {"loss": 1e4, "metric": -90.0 + 0.02 * s}),
 }
 

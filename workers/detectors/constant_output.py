@@ -65,7 +65,9 @@ class ConstantOutput:
         if not self._same.see(step, holds=guessing and spread < self.rounding):
             self._growth = Growth(self.growing)
         self._alike.see(step, holds=guessing and spread < self.little)
-        if self._faint.see(step, holds=guessing and spread < self.faint):
+        # Real outputs on their way to a far mean differ less and less in parts of their size, and lose nothing.
+        faint = guessing and spread < self.faint and self._setting.classes > 0
+        if self._faint.see(step, holds=faint):
             self._spreads.add(spread)
         else:
             self._spreads, self._ratios = Growth(self.fading), Growth(self.fading)
