@@ -186,6 +186,13 @@ def _search_options(own: argparse.ArgumentParser) -> None:
         "--confirm-seeds", type=int, metavar="N", help="fresh seeds a fix is confirmed on (default: 5, the least)"
     )
     own.add_argument("--fixes", type=int, metavar="N", help="minimal fixes wanted (default: 3)")
+    own.add_argument(
+        "--audit",
+        type=float,
+        metavar="SHARE",
+        help="share of the runs that a detector would stop which go on to the "
+        "end, so that the report says how many of them would have converged (default: 0)",
+    )
     own.add_argument("--only", action="append", metavar="REMEDY", help="search only this remedy; repeatable")
     own.add_argument("--without", action="append", metavar="REMEDY", help="leave this remedy out; repeatable")
 

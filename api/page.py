@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from remedy.workers.result import RunResult
 
 _WIDTH, _NARROWEST, _WIDEST = 110, 60, 120
+_ROWS = 4
+_NAMES = {"gradient_norm": "gradient norm", "metric": "held metric"}
 _BARS = "▁▂▃▄▅▆▇█"
 _COLOURS = {
     "converged": "green",
@@ -60,9 +62,9 @@ class Page:
         )  # fmt: skip
         self._console.print(Text(wrapped, style=style), soft_wrap=True)
 
-    def raw(self, text: str) -> None:
+    def raw(self, text: str, style: str = "") -> None:
         """Add a line that must not be wrapped (paths and commands to copy)."""
-        self._console.print(Text(printable(text)), soft_wrap=True)
+        self._console.print(Text(printable(text), style=style), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
         """Add a table; the last column takes what width is left."""
@@ -113,10 +115,20 @@ def sparkline(curve: Sequence[tuple[int, float]], width: int = 60) -> str:
 
 
 def curves(page: Page, result: RunResult) -> None:
-    """Add a run's curves, a line each."""
+    """Add a run's curves: those that a verdict is seen on as charts with it marked, then the others, a line each."""
+    from remedy.chart import chart
+    from remedy.search.mark import CURVES, mark_of
+
+    mark, last = mark_of(result), max((step for curve in result.curves.values() for step, _ in curve), default=0)
+    for name in CURVES:
+        if curve := result.curves.get(name, ()):
+            page.raw(f"  {_NAMES.get(name, name)}")
+            for line in chart(curve, last, page.room + 20, _ROWS, mark):
+                page.raw(line, "bold red" if "▲" in line and result.verdict else "yellow" if "▲" in line else "")
     for name, curve in result.curves.items():
-        values = [value for _, value in curve]
-        page.raw(f"  {name:<20} {sparkline(curve, page.room)}  {number(values[0])} -> {number(values[-1])}")
+        if name not in CURVES and curve:
+            values = [value for _, value in curve]
+            page.raw(f"  {name:<20} {sparkline(curve, page.room)}  {number(values[0])} -> {number(values[-1])}")
 
 
 def preflight_lines(page: Page, findings: Sequence[Mapping[str, Any]]) -> None:

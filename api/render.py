@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remedy.page import Page, number, preflight_lines, share
+from remedy.search.audit import line as audit_line
 from remedy.search.paste import apply_line
 
 
@@ -46,6 +47,8 @@ def report_text(
             f"Early stopping saved {cost['saved_by_early_stop']:.0%} of {cost['steps_full']} optimizer steps"
             f"{f' ({causes})' if causes else ''}; {cost['seconds']:.0f} s in all."
         )
+    if report.get("audit"):
+        page.line(audit_line(report["audit"]))
     page.line()
     _next(page, report, next_home)
     return str(page)

@@ -21,6 +21,8 @@ DEFAULTS: dict[str, Any] = {
     "without": [],
     "args": [],
     "remedies": [],
+    "detectors": {},
+    "audit": 0.0,
 }
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "goal": (str, int, float),
@@ -41,6 +43,8 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "resource": list,
     "args": list,
     "remedies": list,
+    "detectors": dict,
+    "audit": (int, float),
 }
 
 
@@ -51,7 +55,7 @@ def complete(asked: argparse.Namespace) -> None:
         InputError: the file cannot be read, or holds an unknown key or a value of another kind.
     """
     content = _read(Path(asked.target)) if asked.target.endswith((".yaml", ".yml")) else {}
-    asked.remedies = None  # said by a study file alone
+    asked.remedies = asked.detectors = None  # said by a study file alone
     for key in _TYPES:
         if hasattr(asked, key) and getattr(asked, key) is None:
             value = content.get(key, DEFAULTS.get(key))
@@ -86,6 +90,8 @@ def _read(path: Path) -> dict[str, Any]:
         if name not in _TYPES:
             msg = f"study file {str(path)!r}: key {key!r} is unknown; it may be target, {', '.join(_TYPES)}"
             raise InputError(msg)
+        if name == "detectors":
+            continue  # read below, where its own words are known
         kinds = (str, int, float) if name == "args" else str
         names = not isinstance(value, list) or all(isinstance(one, kinds) for one in value)
         if not isinstance(value, _TYPES[name]) or isinstance(value, bool) or not names:
@@ -94,6 +100,10 @@ def _read(path: Path) -> dict[str, Any]:
     found = {str(key).replace("-", "_"): value for key, value in content.items()}
     if "args" in found:
         found["args"] = [str(one) for one in found["args"]]
+    if "detectors" in found:
+        from remedy.workers.detectors.choice import read
+
+        found["detectors"] = read(found["detectors"], f"study file {str(path)!r}")
     found["target"] = _beside(path, found["target"])
     found["remedies"] = [_beside(path, own) for own in found.get("remedies", [])]
     return found

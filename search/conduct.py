@@ -31,6 +31,7 @@ from remedy.search.study import Patiently, Trials
 from remedy.spaces.error import InfrastructureError
 from remedy.spaces.remedy import Remedy
 from remedy.spaces.space import Space
+from remedy.workers.detectors.choice import said
 from remedy.workers.executor import Executor
 from remedy.workers.order import WorkOrder
 from remedy.workers.result import RunResult
@@ -104,6 +105,8 @@ class Study:
             "runs": str(spec.runs),
             "budget": str(spec.budget),
             "steps": str(spec.steps),
+            "audit": f"{spec.audit:g}",
+            "detectors": said(spec.detectors),
             "source_sha256": spec.source.sha256,
             "git_commit": spec.commit,
             "space": json.dumps(self.space.describe()),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from remedy.search.agenda import Agenda, Reason
+from remedy.search.audit import drawn
 from remedy.search.home import StudyFolder, scratch
 from remedy.search.ledger import Item
 from remedy.search.study import Trials
@@ -147,6 +148,8 @@ class Controller:
             log="" if self.remote else str(self.folder.run_log(number)),
             returns_log=self.remote,
             checkpoint=str(self._checkpoint(item)),
+            detectors=spec.detectors,
+            audited=drawn(spec, item),
         )
         what = {"phase": item.phase, "seed": item.seed, "fix": item.fix, "params": item.combination.params}
         self.folder.note_item(number, what)

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from remedy.search.audit import line as audit_line
 from remedy.search.paste import apply_line, run_line
 from remedy.spaces.combination import Combination
 from remedy.spaces.printable import printable
@@ -34,10 +35,17 @@ def run_note(result: RunResult) -> str:
     length = f" of {result.steps_full}" if result.steps_full else ""
     why = verdict.evidence if verdict else result.reason
     parts = [f"**{result.outcome}** at step {result.steps}{length}{found}{f': {escape(why)}' if why else ''}"]
+    if result.spared is not None and verdict is None:
+        spared = f"{escape(result.spared.symptom.value)} since step {result.spared.onset_step}"
+        parts.append(f"Audited: {spared} would have ended it at step {result.spared.step}.")
+    elif result.spared is not None:
+        parts.append(f"Audited: its verdict of step {result.spared.step} did not end it.")
     noted = [note for note in result.notes if note != verdict]
     parts += [
         f"Noted since step {n.onset_step}, {escape(n.symptom.value)}: {escape(n.evidence)}" for n in noted[:_ROWS]
     ]
+    if verdict or result.spared or result.notes:
+        parts.append("Its curves, with this marked on them, are among its artifacts: `curves.html`.")
     if result.receipts:
         parts.append("\n".join(f"- {_code(made.remedy)}: {escape(made.text)}" for made in result.receipts[:_ROWS]))
     if result.trace:  # its end says most
@@ -195,7 +203,8 @@ def _saved(report: Mapping[str, Any]) -> str:
             f" {cost.get('steps_trained', 0):,} of {cost['steps_full']:,} steps were trained: early stopping saved "
             f"**{_percent(cost['saved_by_early_stop'])}**{by}."
         )
-    return f"### What it cost, and what early stopping saved\n\n{text}"
+    audited = f"\n\n{escape(audit_line(report['audit']))}" if report.get("audit") else ""
+    return f"### What it cost, and what early stopping saved\n\n{text}{audited}"
 
 
 def _apply(report: Mapping[str, Any]) -> str:

@@ -57,6 +57,9 @@ svg .over{paint-order:stroke;stroke:var(--page);stroke-width:4px}
 .base.mean{stroke-dasharray:8 4}
 .cross{stroke-width:2.4}
 .band{stroke:none;opacity:.14}
+.strong{opacity:1;stroke-width:1.6}
+.span{fill:var(--collapsed);opacity:.13}
+.edge{stroke:var(--collapsed);stroke-dasharray:5 3}
 .base.band,.base.mark{fill:var(--base)}
 .fix.band,.fix.mark,.dot{fill:var(--fix)}
 .reach{stroke:var(--fix);stroke-width:2}

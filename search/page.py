@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from remedy.search import figures
+from remedy.search.audit import line as audit_line
 from remedy.search.figures import Made
 from remedy.search.home import StudyFolder
 from remedy.search.links import redact
@@ -288,7 +289,8 @@ def _cost(report: Mapping[str, Any]) -> Html:
     }
     rows += [(name, number(cost[key])) for key, name in named.items() if cost.get(key)]
     rows.append(("wall time", duration(cost.get("seconds") or 0.0)))
-    return tag("section", tag("h2", "What it cost"), tag("p", told), table(("", ""), rows))
+    audit = tag("p", audit_line(report["audit"])) if report.get("audit") else Html()
+    return tag("section", tag("h2", "What it cost"), tag("p", told), audit, table(("", ""), rows))
 
 
 def _foot(report: Mapping[str, Any]) -> Html:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from remedy.search.markup import safe
-from remedy.search.rows import thin
+from remedy.search.points import thin
+from remedy.search.scale import Scale
 
 _WIDTH = 960
 _LETTER = 6.9  # widest mean width of a letter at the size of the labels
@@ -90,40 +91,24 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Scale:
-    """Maps values onto the page; what lies outside is drawn at the edge."""
+class Span:
+    """A stretch of steps that is marked, and what is said of it."""
 
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-
-    def at(self, value: float) -> float:
-        """Return the place of a value."""
-        low, high, here = (self._turn(v) for v in (self.low, self.high, max(self.low, min(self.high, value))))
-        return self.start + (self.end - self.start) * ((here - low) / (high - low) if high > low else 0.5)
-
-    def _turn(self, value: float) -> float:
-        return math.log10(value) if self.log else value
-
-    def counts(self, most: int) -> list[float]:
-        """Return the ticks that are whole numbers."""
-        return [tick for tick in self.ticks(most) if tick == round(tick)]
-
-    def ticks(self, most: int = 6) -> list[float]:
-        """Return round values from low to high."""
-        if self.log:
-            first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
-            return [10.0**power for power in range(first, last + 1, max(1, math.ceil((last - first) / most)))]
-        least = (self.high - self.low) / most
-        size = 10.0 ** math.floor(math.log10(least))
-        step = next((size * nice for nice in (1, 2, 5) if size * nice >= least), size * 10)
-        places = range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)
-        return [place * step for place in places]
+    begin: int
+    end: int
+    said: str
 
 
-def curves(name: str, title: str, about: str, groups: Sequence[Group], goal: Goal | None = None, *, log: bool) -> str:
+def curves(
+    name: str,
+    title: str,
+    about: str,
+    groups: Sequence[Group],
+    goal: Goal | None = None,
+    *,
+    log: bool,
+    span: Span | None = None,
+) -> str:
     """Draw groups of curves over steps; empty where there is no finite value.
 
     `log` permits a logarithmic axis, taken where the values span more than two powers of ten.
@@ -134,8 +119,9 @@ def curves(name: str, title: str, about: str, groups: Sequence[Group], goal: Goa
         return ""
     down = _upright(values, goal, log=log)
     steps = [*(step for step, _ in every), *(line.crossed or 0 for group in groups for line in group.lines)]
+    steps += [span.end] if span else []
     across = Scale(0, max(1, *steps), 62, _WIDTH - 14)
-    parts = list(_axes(across, down))
+    parts = [*_span(span, across, down), *_axes(across, down)]
     if goal:
         y = down.at(goal.value)
         parts.append(f'<line class="goal" x1="62" x2="{_WIDTH - 14}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -152,7 +138,19 @@ def curves(name: str, title: str, about: str, groups: Sequence[Group], goal: Goa
     if goal:  # on the side of the line where what converged is not
         y = down.at(goal.value) + (-6 if goal.below else 16)
         parts.append(_text(_WIDTH - 18, y, goal.text, "end", "over"))
+    if span:
+        parts.append(_text(_WIDTH - 14, 18, span.said, "end"))
     return _figure(name, title, about, 330, parts)
+
+
+def _span(span: Span | None, across: Scale, down: Scale) -> Iterator[str]:
+    if span is None:
+        return
+    left, right = across.at(span.begin), across.at(span.end)
+    height = down.start - down.end
+    yield f'<rect class="span" x="{left:.1f}" y="{down.end}" width="{max(1.5, right - left):.1f}" height="{height:g}"/>'
+    for x in (left, right):
+        yield _upward("edge", x, down.end, down.start)
 
 
 def _upright(values: Sequence[float], goal: Goal | None, *, log: bool) -> Scale:

@@ -7,6 +7,7 @@ and lies at the end in `unrecorded.jsonl` among the study's files, from where th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -254,6 +255,9 @@ class _Store:
                 run_id = self._client.create_run(self.experiment_id or "", row.start, tags, row.name).info.run_id
                 self.known[row.key] = (run_id, "RUNNING")
             self._log(run_id, [self._entities.Metric(*metric) for metric in row.metrics], row.params, {})
+            if page := row.page():
+                with contextlib.suppress(Exception):  # where no artifacts are taken, the run is recorded all the same
+                    self._client.log_text(run_id, page, "curves.html")
             self._client.set_terminated(run_id, row.status, row.end)
         except Exception:
             self._sure = False  # what the store has taken of it is asked before it is tried again

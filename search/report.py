@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from remedy.search.agenda import Agenda, BaselineState, Reason
+from remedy.search.audit import told as told_audit
 from remedy.search.candidate import Candidate, State
 from remedy.search.evidence import difference, wilson
 from remedy.search.home import StudyFolder
@@ -69,6 +70,7 @@ def report(
             **{str(o): outcomes[o] for o in Outcome},
         },
         "cost": _cost(agenda, seconds),
+        "audit": told_audit(spec.audit, (entry.result for entry in ledger.entries)),
         "mlflow": dict(mlflow),
     }
 
@@ -151,6 +153,8 @@ def _symptoms(entries: list[Entry]) -> list[dict[str, Any]]:
     found: dict[str, list[Verdict]] = {}
     for entry in entries:
         per_run = {str(note.symptom): note for note in entry.result.notes}
+        if entry.result.spared is not None:  # it was audited, and may have converged all the same
+            per_run[str(entry.result.spared.symptom)] = replace(entry.result.spared, stops=False)
         if entry.result.verdict is not None:
             per_run[str(entry.result.verdict.symptom)] = entry.result.verdict
         for name, verdict in per_run.items():

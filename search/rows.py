@@ -16,16 +16,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from remedy.search.links import redact
+from remedy.search.mark import Mark, mark_of
 from remedy.search.markdown import run_note
+from remedy.search.points import POINTS, thin
+from remedy.search.run_page import run_html
 from remedy.spaces.combination import Combination
 from remedy.spaces.outcome import Outcome
 from remedy.spaces.remedy import KEEP
 from remedy.workers.order import WorkOrder
 from remedy.workers.result import RunResult
 
-POINTS = 200
 TOTAL = 600
-"""Most points kept of one curve, and about how many of a run: a point costs the store 0.07 ms of a core."""
+"""About how many points are kept of a run: a point costs the store 0.07 ms of a core."""
 PARAM, TAG, NAME = 6000, 8000, 250
 """Longest value of a param, of a tag, and longest name or key that MLflow takes."""
 STATUS = {
@@ -57,7 +59,10 @@ class Parent:
 
 @dataclass(frozen=True)
 class Child:
-    """One run. `metrics` are (name, value, time, step); times are in milliseconds."""
+    """One run. `metrics` are (name, value, time, step); times are in milliseconds.
+
+    `mark` is what its curves are marked with, empty for nothing, `aim` what it knew of its goal and of guessing.
+    """
 
     number: int
     name: str
@@ -67,6 +72,15 @@ class Child:
     tags: Mapping[str, str]
     params: Mapping[str, str]
     metrics: Sequence[tuple[str, float, int, int]]
+    mark: Mapping[str, Any] = field(default_factory=dict)
+    aim: Mapping[str, Any] = field(default_factory=dict)
+
+    def page(self) -> str:
+        """Return its curves as a page, with what is marked on them; empty where nothing is."""
+        shown: dict[str, list[tuple[int, float]]] = {}
+        for name, value, _, step in self.metrics:
+            shown.setdefault(name, []).append((step, value))
+        return run_html(self.name, self.tags["remedy.outcome"], Mark(**self.mark), shown, self.aim) if self.mark else ""
 
     @property
     def key(self) -> str:
@@ -118,6 +132,7 @@ def child(study: str, order: WorkOrder, result: RunResult, slots: Iterable[str],
         "remedy.fix": fix or "",
         **_findings(result),
         "remedy.saved_by": result.saved_by,
+        "remedy.audit": _audit(result),
         "remedy.receipts": "\n".join(f"{receipt.remedy}: {receipt.text}" for receipt in result.receipts),
         "remedy.nonfinite": "; ".join(strange),
         "mlflow.note.content": run_note(result),
@@ -136,6 +151,8 @@ def child(study: str, order: WorkOrder, result: RunResult, slots: Iterable[str],
         for name, value in final.items()
         if value is not None and math.isfinite(value)
     ]
+    mark = mark_of(result)
+    aim = {name: result.setting.get(name) for name in ("goal", "mode", "chance")}
     return Child(
         number=order.number,
         name=f"{order.number:03d} {_cut(combination.label, 180)} seed {order.seed}",
@@ -145,6 +162,8 @@ def child(study: str, order: WorkOrder, result: RunResult, slots: Iterable[str],
         tags=_tags(tags),
         params=_params({**kept, **combination.params}),
         metrics=[*curves, *rows],
+        mark=dataclasses.asdict(mark) if mark else {},
+        aim={name: value for name, value in aim.items() if value == value},  # noqa: PLR0124  (NaN: not known)
     )
 
 
@@ -162,6 +181,7 @@ def finish(report: Mapping[str, Any], note: str, artifacts: Iterable[str]) -> Fi
         "best_fix_converged_share": best["converged"] / best["runs"] if best.get("runs") else None,
         **{f"runs_{name}": value for name, value in runs.items()},
         **{name: value for name, value in cost.items() if not isinstance(value, Mapping)},
+        **{f"audit_{name}": (report.get("audit") or {}).get(name) for name in ("stops", "audited", "converged")},
         **{f"saved_by_{name}": value for name, value in (cost.get("saved") or {}).items()},
     }
     code = report.get("exit_code")
@@ -199,21 +219,6 @@ def from_line(line: str) -> Row:
     return made(**data)
 
 
-def thin(points: Sequence[tuple[int, float]], most: int = POINTS) -> list[tuple[int, float]]:
-    """Keep at most `most` points: the first, the last, and of each stretch between them its lowest and highest.
-
-    So a spike of one step, which may be the very evidence, stays in the curve.
-    """
-    if len(points) <= most:
-        return list(points)
-    inner, stretches = points[1:-1], (most - 2) // 2
-    kept = [points[0]]
-    for place in range(stretches):
-        part = inner[place * len(inner) // stretches : (place + 1) * len(inner) // stretches]
-        kept += sorted({min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])})
-    return [*kept, points[-1]]
-
-
 def now() -> int:
     """Return the time in milliseconds, as MLflow wants it."""
     return time.time_ns() // 1_000_000
@@ -239,6 +244,13 @@ def _findings(result: RunResult) -> dict[str, str]:
             f"{note.symptom.value} since step {note.onset_step}: {note.evidence}" for note in result.notes
         ),
     }
+
+
+def _audit(result: RunResult) -> str:
+    if result.spared is None:
+        return ""
+    what = str(result.outcome) if result.audit_decided else "cut off"
+    return f"{result.spared.symptom.value} at step {result.spared.step}, let run on: {what}"
 
 
 def _curves(result: RunResult, start: int) -> tuple[list[tuple[str, float, int, int]], list[str]]:

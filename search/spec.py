@@ -45,6 +45,9 @@ class Spec:
         space: slot -> remedies -> distributions, as `Space.describe` says it.
         code: the hash of each file of the user's that the training imports, by its path.
         commit: the git commit of the training's folder, with `+` where it has changes; `none` outside of git.
+        audit: share of the runs that a detector would stop which go on to the end.
+        detectors: what was asked of the detectors, as a choice (see workers/detectors/choice.py); empty: nothing.
+        thresholds: the detectors' thresholds as they were when the study began, all of them.
         preflight_steps: optimizer steps that were trained before the study began: to learn a script's full length, and
             whether the training can learn a few samples by heart.
         probation: what came of the latter, as `Probation` in JSON; None where it was not tried.
@@ -72,6 +75,9 @@ class Spec:
     space: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
     commit: str = "none"
+    audit: float = 0.0
+    detectors: Mapping[str, bool | float] = field(default_factory=dict)
+    thresholds: Mapping[str, bool | float] = field(default_factory=dict)
     preflight_steps: int = 0
     probation: Mapping[str, Any] | None = None
 
@@ -95,6 +101,8 @@ class Spec:
             if value is not None and not 0 < value < math.inf:
                 msg = f"--{name.replace('_', '-')} is {value:g}; it may be a number above 0"
                 raise InputError(msg)
+        if not 0 <= self.audit <= 1:
+            raise InputError(f"--audit is {self.audit:g}; it may be a share of the early stops, 0 to 1")
         if not 0 <= self.seed < SEED_LIMIT:
             msg = f"--seed is {self.seed}; it may be 0 to {SEED_LIMIT - 1}"
             raise InputError(msg)

@@ -76,3 +76,27 @@ class Symptom(StrEnum):
         "a learning rate far off, a softmax fed into a loss that expects logits, no signal; healthy runs pass it too",
         "post 003; catalogue P02",
     )
+    WORSE_THAN_GUESSING = (
+        "worse_than_guessing",
+        "the loss stays above that of guessing, and does not come down",
+        "steps so large that they throw the weights about, or an initial scale far off",
+        "catalogue P10, P17, P19",
+    )
+    CONSTANT_OUTPUT = (
+        "constant_output",
+        "the output is the same for every input, up to rounding",
+        "a weight decay that leaves nothing, weights too small for the depth, or saturated layers",
+        "cases.md; catalogue D14, P25, P29, P31",
+    )
+    STILL_WEIGHTS = (
+        "still_weights",
+        "the updates do not move the weights, or leave some out",
+        "a learning rate far too small, parameters the optimizer does not hold, or a gradient cut off on its way",
+        "catalogue D19, P28",
+    )
+    GENERALISATION_GAP = (
+        "generalisation_gap",
+        "the batches are learnt, the validation data are not",
+        "overfitting, labels that tell nothing, or a model that behaves differently when it is evaluated",
+        "catalogue P24, P32",
+    )

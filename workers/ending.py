@@ -18,16 +18,18 @@ from remedy.workers.watch import Watch
 
 def ended(order: WorkOrder, watch: Watch, parts: Parts, losses: tuple[float, ...], seconds: float) -> RunResult:
     """Return the result of a run that came to its end, or to a verdict."""
-    saved = "collapse" if watch.verdict else "success" if watch.succeeded else ""
+    saved = "collapse" if watch.verdict else "success" if watch.succeeded else "controller" if watch.given_up else ""
+    verdict = watch.verdict or (watch.spared if watch.outcome is Outcome.COLLAPSED else None)
     return RunResult(
         number=order.number,
         outcome=watch.outcome,
-        reason=watch.verdict.evidence if watch.verdict else "",
+        reason=verdict.evidence if verdict else watch.given_up,
         metric=watch.metric,
         steps=watch.step,
         steps_full=parts.steps,
         seconds=seconds,
-        verdict=watch.verdict,
+        verdict=verdict,
+        spared=watch.spared,
         notes=tuple(watch.notes),
         receipts=parts.receipts,
         curves={name: tuple(curve) for name, curve in watch.curves.items()},
@@ -40,6 +42,9 @@ def ended(order: WorkOrder, watch: Watch, parts: Parts, losses: tuple[float, ...
 
 def stopped(order: WorkOrder, watch: Watch, parts: Parts, seconds: float) -> RunResult:
     """Return the result of a run that the search had no more use for."""
+    if watch.spared is not None:
+        # Without the audit its verdict had ended it: cut off, the audit says nothing, and the verdict stands.
+        return _collapsed(ended(order, watch, parts, (), seconds), watch)
     return dataclasses.replace(
         ended(order, watch, parts, (), seconds),
         outcome=Outcome.STOPPED,
@@ -59,8 +64,23 @@ def broken(
         reason = f"the run {OUT_OF_MEMORY}: {sentence(error)}"
         return dataclasses.replace(known, outcome=Outcome.LOST, reason=reason)
     curves = {name: tuple(curve) for name, curve in watch.curves.items()} if watch else {}
+    if watch is not None and watch.spared is not None:
+        # What an audited run raises after its verdict does not make it the user's failure.
+        return _collapsed(dataclasses.replace(known, curves=curves, metric=math.nan, notes=tuple(watch.notes)), watch)
     reason = str(error) if isinstance(error, InputError) else sentence(error)
     return dataclasses.replace(known, reason=reason, curves=curves, metric=math.nan)
+
+
+def _collapsed(result: RunResult, watch: Watch) -> RunResult:
+    assert watch.spared is not None  # noqa: S101  (asked only where there is one)
+    return dataclasses.replace(
+        result,
+        outcome=Outcome.COLLAPSED,
+        reason=watch.spared.evidence,
+        verdict=watch.spared,
+        spared=watch.spared,
+        goal_step=None,
+    )
 
 
 def _starved(error: BaseException) -> bool:

@@ -21,7 +21,6 @@ from remedy.spaces.parts import Parts
 from remedy.spaces.remedy import Inapplicable
 from remedy.spaces.script import Script
 from remedy.spaces.target import declared
-from remedy.workers.detectors.catalogue import detectors
 from remedy.workers.ending import broken, ended, stopped
 from remedy.workers.evaluation import Evaluation, described
 from remedy.workers.fitting import advance, fit, handed, scheduled, waits_for_metric
@@ -182,7 +181,7 @@ class Live:
         own = declared(order.source)
         training, parts = fit(given, script, chosen, seed=order.seed, data_seed=order.data_seed, own=own)
         setting = setting_of(training, parts)
-        self._watch = Watch(setting, detectors(setting), order.may_succeed_early)
+        self._watch = Watch.of(order, setting)
         parts.model.train()
         self._probe = Probe(parts)
         self._evaluation = Evaluation(parts, self._probe, by_loader=len(given.loaders) > 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -28,7 +28,8 @@ class WorkOrder:
     training's own where it is not None. `log` is the file that takes what the user's code prints, empty for none;
     `checkpoint` the file that keeps a long run's state, empty for none. `returns_log` has what is printed come back
     with the result, from workers that share no files with the controller. `thorough` has a script's parts tried for
-    some hundred steps when they are prepared, where it is run to learn of it.
+    some hundred steps when they are prepared, where it is run to learn of it. `detectors` is what was chosen of them
+    (see workers/detectors/choice.py); an `audited` run goes on to its end whatever they find.
     """
 
     number: int
@@ -43,6 +44,8 @@ class WorkOrder:
     checkpoint: str = ""
     returns_log: bool = False
     thorough: bool = False
+    detectors: Mapping[str, bool | float] = field(default_factory=dict)
+    audited: bool = False
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> WorkOrder:
@@ -52,4 +55,9 @@ class WorkOrder:
     @property
     def may_succeed_early(self) -> bool:
         """Whether success may end the run before its budget: in the search phase only, and provisionally."""
+        return self.phase is Phase.SEARCH
+
+    @property
+    def may_be_given_up(self) -> bool:
+        """Whether the forecast may end the run before its budget: in the search phase only, since it proves nothing."""
         return self.phase is Phase.SEARCH

@@ -32,6 +32,8 @@ class RunResult:
         steps_full: this run's own full budget (0 where it never came so far).
         seconds: wall time.
         verdict: why it was stopped, for collapsed runs.
+        spared: the verdict that would have stopped it, had the run not been audited; what came of it is the outcome:
+            converged all the same, or collapsed with that verdict.
         notes: what detectors noted without stopping the run.
         receipts: proof of what each remedy changed.
         curves: name -> [(step, value), ...]; `metric` holds the validation metric. Values may be NaN or infinite.
@@ -52,6 +54,7 @@ class RunResult:
     steps_full: int = 0
     seconds: float = 0.0
     verdict: Verdict | None = None
+    spared: Verdict | None = None
     notes: tuple[Verdict, ...] = ()
     receipts: tuple[Receipt, ...] = ()
     curves: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
@@ -62,6 +65,12 @@ class RunResult:
     log: str = ""
     node: str = ""
     setting: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def audit_decided(self) -> bool:
+        """Whether the run was audited, and came to an end that shows what the verdict was worth."""
+        ended = self.outcome is Outcome.CONVERGED or self.steps >= self.steps_full or bool(self.trace)
+        return self.spared is not None and ended
 
     @property
     def starved(self) -> bool:
@@ -83,6 +92,7 @@ class RunResult:
                 "outcome": Outcome(raw["outcome"]),
                 "metric": float(raw["metric"]),
                 "verdict": _verdict(raw["verdict"]) if raw.get("verdict") else None,
+                "spared": _verdict(raw["spared"]) if raw.get("spared") else None,
                 "notes": tuple(_verdict(note) for note in raw.get("notes", ())),
                 "receipts": tuple(
                     Receipt(r["remedy"], Slot(r["slot"]), r["text"], r.get("told", {})) for r in raw.get("receipts", ())

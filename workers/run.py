@@ -27,7 +27,6 @@ from remedy.spaces.target import Loaded, load
 from remedy.spaces.training import Training
 from remedy.workers.apart import run_apart
 from remedy.workers.checkpoint import Checkpoint
-from remedy.workers.detectors.catalogue import detectors
 from remedy.workers.ending import broken, ended, stopped
 from remedy.workers.loop import interval, train
 from remedy.workers.observation import Observation, Setting
@@ -115,7 +114,7 @@ def _stream(
             training, parts = _build(order)
             full = parts.steps
             setting = setting_of(training, parts)
-            watch = Watch(setting, detectors(setting) if watched else [], order.may_succeed_early)
+            watch = Watch.of(order, setting, watched=watched)
             losses: list[float] = []
             told = began
             checkpoint = Checkpoint.open(Path(order.checkpoint)) if order.checkpoint else None

@@ -9,7 +9,10 @@ from remedy.spaces.metric import meets
 from remedy.spaces.outcome import Outcome
 from remedy.spaces.verdict import Verdict
 from remedy.workers.detectors.base import Detector
+from remedy.workers.detectors.catalogue import detectors
+from remedy.workers.forecast import Forecast
 from remedy.workers.observation import Observation, Setting
+from remedy.workers.order import WorkOrder
 
 LAST = 3
 _EARLIEST_SUCCESS = 0.6
@@ -23,26 +26,48 @@ class Watch:
     setting: Setting
     detectors: list[Detector]
     may_succeed_early: bool = False
+    audited: bool = False
+    forecast: Forecast | None = None
+    """Where the run may be given up for being too slow for its budget."""
     verdict: Verdict | None = None
+    spared: Verdict | None = None
+    """The verdict that did not end the run, since it is audited; from there on it is trained to its end."""
     notes: list[Verdict] = field(default_factory=list)
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     step: int = 0
     succeeded: bool = False
+    given_up: str = ""
+    """Why the forecast gave the run up."""
+
+    @classmethod
+    def of(cls, order: WorkOrder, setting: Setting, *, watched: bool = True) -> Watch:
+        """Watch a run as its order has it; unwatched, it goes on to its end."""
+        if not watched:
+            return cls(setting, [], order.may_succeed_early, order.audited)
+        forecast = Forecast(setting) if order.may_be_given_up else None
+        return cls(setting, detectors(setting, order.detectors), order.may_succeed_early, order.audited, forecast)
 
     def see(self, observation: Observation) -> bool:
         """Take an observation into account; return whether the run goes on."""
         self.step = observation.step
         self._keep(observation)
+        if self.spared is not None:
+            return True
         for detector in self.detectors:
             verdict = detector.observe(observation)
             if verdict is None:
                 continue
+            if verdict.stops and self.audited:
+                self.spared = verdict
+                return True
             if verdict.stops:
                 self.verdict = verdict
                 return False
             self.notes.append(verdict)
         self.succeeded = self.may_succeed_early and self._success()
-        return not self.succeeded
+        if self.forecast is not None and not self.audited and not self.succeeded:
+            self.given_up = self.forecast.hopeless(observation)
+        return not self.succeeded and not self.given_up
 
     @property
     def metrics(self) -> list[tuple[int, float]]:
@@ -60,7 +85,11 @@ class Watch:
         """How the run ended, when it was not cut off."""
         if self.verdict is not None:
             return Outcome.COLLAPSED
-        return Outcome.CONVERGED if meets(self.metric, self.setting.goal, self.setting.mode) else Outcome.MISSED
+        if self.given_up:
+            return Outcome.MISSED
+        if meets(self.metric, self.setting.goal, self.setting.mode):
+            return Outcome.CONVERGED
+        return Outcome.COLLAPSED if self.spared is not None else Outcome.MISSED
 
     @property
     def goal_step(self) -> int | None:

@@ -16,6 +16,7 @@ from remedy.spaces.remedy import Remedy
 from remedy.spaces.slot import Slot
 from remedy.spaces.symptom import Symptom
 from remedy.spaces.target import find, load
+from remedy.workers.detectors.catalogue import of_symptom
 from remedy.workers.run import catalogue_of
 
 
@@ -83,7 +84,7 @@ def _with_own(asked: argparse.Namespace) -> tuple[Remedy, ...]:
 
 
 def symptoms(asked: argparse.Namespace) -> int:
-    """Print the symptoms."""
+    """Print the symptoms, with what their detectors go by."""
     rows: list[dict[str, Any]] = [
         {
             "symptom": s.value,
@@ -91,6 +92,10 @@ def symptoms(asked: argparse.Namespace) -> int:
             "means": s.means,
             "source": s.source,
             "remedies": [r.name for r in REMEDIES if s in r.treats],
+            "thresholds": [
+                {"name": name, "value": known.value, "why": known.why, "may_be": known.may_be}
+                for name, known in of_symptom(s.value).items()
+            ],
         }
         for s in Symptom
     ]
@@ -103,5 +108,12 @@ def symptoms(asked: argparse.Namespace) -> int:
         page.line(f"{row['about']}; usually: {row['means']}", indent=2)
         page.line(f"treated by {', '.join(row['remedies']) or 'nothing by itself'}", indent=2)
         page.line(f"source: {row['source']}", indent=2)
+        for known in row["thresholds"]:
+            page.line(f"{known['name']} {known['value']:g}: {known['why']}", "dim", indent=4)
+    page.line()
+    page.line(
+        "The indented figures are the detectors' thresholds. A study file sets them, or switches a detector off: "
+        "`detectors: {chance_plateau: off, exploding_gradient: {factor: 2, patience: {share: 0.4}}}`"
+    )
     sys.stdout.write(f"{page}\n")
     return 0

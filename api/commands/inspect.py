@@ -150,6 +150,7 @@ def _watched(
         goal=found.training.goal,
         timeout=asked.run_timeout,
         log=str(log),
+        detectors=asked.detectors,
     )
     total, name, last = found.found.setting.steps, metric_name(found.training.metric), time.monotonic()
     with apart(log) as err:

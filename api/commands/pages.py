@@ -10,7 +10,13 @@ from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.remedy import Remedy
 from remedy.spaces.slot import Slot
 from remedy.spaces.symptom import Symptom
+from remedy.workers.detectors.catalogue import of_symptom
 
+_SET = (
+    "A study file sets their thresholds, or switches a detector off: `detectors: {chance_plateau: off, "
+    "exploding_gradient: {factor: 2, patience: {share: 0.4}}}`. A patience is a share of the budget in optimizer "
+    "steps, but at least so many steps and samples."
+)
 _FROM = "<!-- Written by `make docs` from the catalogue. Change the catalogue, not this page. -->"
 _SOURCES = (
     "who proposes it. Posts "
@@ -84,7 +90,7 @@ def _row(remedy: Remedy) -> str:
 
 def _symptoms() -> str:
     lines = [_FROM, "", "# Symptoms", "", "The ways a training goes wrong, as the detectors of a run tell them apart."]
-    lines += [f"Sources: {_SOURCES}"]
+    lines += [f"Sources: {_SOURCES}", "", _SET]
     for symptom in Symptom:
         names = [f"`{r.name}`" for r in sorted(REMEDIES, key=lambda r: _place(r, symptom)) if symptom in r.treats]
         lines += [
@@ -96,8 +102,16 @@ def _symptoms() -> str:
             f"Treated by ([each of them](remedies.md)): {', '.join(names) or 'nothing by itself'}.",
             "",
             f"Source: {symptom.source}.",
+            "",
+            *_thresholds(symptom),
         ]
     return "\n".join(lines) + "\n"
+
+
+def _thresholds(symptom: Symptom) -> list[str]:
+    """Return a table of what the detector of a symptom goes by."""
+    rows = [_cells(f"`{n}`", f"{t.value:g}", t.may_be, t.why) for n, t in of_symptom(symptom.value).items()]
+    return [_cells("threshold", "value", "may be", "why"), _cells("---", "---", "---", "---"), *rows]
 
 
 def _place(remedy: Remedy, symptom: Symptom) -> int:

@@ -19,6 +19,8 @@ from remedy.search.home import Home
 from remedy.search.spec import Spec
 from remedy.spaces.error import InputError
 from remedy.spaces.target import Loaded
+from remedy.workers.detectors.choice import changes as changed_thresholds
+from remedy.workers.detectors.choice import in_force
 from remedy.workers.run import catalogue_of
 
 
@@ -58,7 +60,7 @@ def _checked(asked: argparse.Namespace, home: Home, options: dict[str, Any]) -> 
 
 def totals(asked: argparse.Namespace) -> dict[str, Any]:
     """Return the numbers that a study is bounded by, as they were asked for."""
-    names = ("seed", "seeds", "confirm_seeds", "fixes", "runs", "budget", "timeout", "run_timeout")
+    names = ("seed", "seeds", "confirm_seeds", "fixes", "runs", "budget", "timeout", "run_timeout", "audit")
     return {name: getattr(asked, name) for name in names}
 
 
@@ -81,6 +83,8 @@ def specify(asked: argparse.Namespace, found: Checked, name: str, options: dict[
         closed=found.found.closed,
         code=found.loaded.code,
         commit=commit_of(Path(found.loaded.source.path).parent),
+        detectors=asked.detectors,
+        thresholds=in_force(asked.detectors),
         **options,
     )
     return dataclasses.replace(spec, space=space_of(found.remedies, spec, spec.closed).describe())
@@ -132,8 +136,12 @@ def _accepted(spec: Spec, loaded: Loaded, *, accept: bool) -> Spec:
     Raises:
         InputError: something changed, and that is not accepted.
     """
-    space = _space(spec, loaded)
-    changes = [*_changed_code(spec.code, loaded.code), *_changed_space(spec.space, space)]
+    space, thresholds = _space(spec, loaded), in_force(spec.detectors)
+    changes = [
+        *_changed_code(spec.code, loaded.code),
+        *_changed_space(spec.space, space),
+        *changed_thresholds(spec.thresholds, thresholds),
+    ]
     if not changes:
         return dataclasses.replace(spec, source=loaded.source)
     said = "; ".join(changes)
@@ -147,7 +155,12 @@ def _accepted(spec: Spec, loaded: Loaded, *, accept: bool) -> Spec:
         "suggests": [],
     }
     return dataclasses.replace(
-        spec, source=loaded.source, code=loaded.code, space=space, preflight=(*spec.preflight, finding)
+        spec,
+        source=loaded.source,
+        code=loaded.code,
+        space=space,
+        thresholds=thresholds,
+        preflight=(*spec.preflight, finding),
     )
 
 

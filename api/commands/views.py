@@ -189,6 +189,10 @@ def _show_run(asked: argparse.Namespace, folder: StudyFolder) -> int:
         page.line(f"it usually means: {result.verdict.symptom.means}", indent=2)
     elif result.reason:
         page.line(result.reason)
+    if result.spared:
+        spared = result.spared
+        told = f"audited: {spared.symptom} since step {spared.onset_step} would have ended it at step {spared.step}"
+        page.line(told if result.verdict else f"{told}: {spared.evidence}")
     for noted in result.notes:
         page.line(f"noted: {noted.symptom} since step {noted.onset_step}: {noted.evidence}")
     curves(page, result)

@@ -61,7 +61,7 @@ class NightFacts:
 def yardstick(spec: Spec) -> dict[str, Any]:
     """Return by what a training's runs are judged; nights are compared only where it is the same."""
     return {"metric": spec.metric, "mode": spec.mode, "goal": spec.goal, "seed": spec.seed, "seeds": spec.seeds,
-            "confirm_seeds": spec.confirm_seeds}  # fmt: skip
+            "confirm_seeds": spec.confirm_seeds, "audit": spec.audit, "detectors": _hash(spec.thresholds)}  # fmt: skip
 
 
 def space_hash(spec: Spec) -> str:
@@ -91,6 +91,7 @@ def unlike(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Say why two nights cannot be compared; empty where they can."""
     old, new = (dict(facts.get("yardstick") or {}) for facts in (before, now))
     said = [f"{key} {old[key]} -> {new[key]}" for key in new if key in old and old[key] != new[key]]
+    said = [line if not line.startswith("detectors ") else "the detectors' thresholds are others" for line in said]
     return ", ".join(said)
 
 

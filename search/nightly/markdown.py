@@ -29,7 +29,7 @@ def morning_markdown(found: Mapping[str, Any]) -> str:
 
 
 def budget_line(budget: Mapping[str, Any]) -> str:
-    """Return what the night cost, and what was not measured of it."""
+    """Return what the night cost, and what its audit showed."""
     parts = ", ".join(f"{name} {spent:.1f}" for name, spent in budget["parts"].items() if spent >= 0.05)
     took = f" in {budget['seconds']:.0f} s" if budget["seconds"] is not None else ""
     said = f"Budget: {budget['full_runs']:.1f} of {budget['of']:g} full runs{took}" + (f" ({parts})" if parts else "")
@@ -37,10 +37,16 @@ def budget_line(budget: Mapping[str, Any]) -> str:
 
 
 def stops_line(budget: Mapping[str, Any]) -> str:
-    """Return how many runs were given up, and what is not known of that; empty where there were none."""
-    stops = budget["early_stops"]
+    """Return how many runs were given up, and how many would have been wrongly; empty where there were none."""
+    stops, audited, wrongly = budget["early_stops"], budget["audited"], budget["wrongly_stopped"]
+    if not stops and not audited:
+        return ""
     ended = f"{stops} run{' was' if stops == 1 else 's were'} ended as collapsed"
-    return f"{ended}; how many of them wrongly was not measured." if stops else ""
+    if not audited:
+        return f"{ended}; none was drawn for the audit, so how many of them wrongly is not known."
+    low, high = budget["wrongly_stopped_interval"]
+    more = f"{audited} more {'was' if audited == 1 else 'were'} let run on to the end as an audit"
+    return f"{ended}; {more}, and {wrongly} of {audited} would have been stopped wrongly [{low:.2f}, {high:.2f}]."
 
 
 def _rows(found: Mapping[str, Any]) -> str:

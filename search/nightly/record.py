@@ -115,6 +115,8 @@ def explored(
     own["steps_trained"] += trained
     own["steps_full"] += sum(_full(result) for result in runs)
     own["early_stops"] += sum(_stopped_early(result) for result in runs)
+    for key, count in _audit(runs).items():
+        own[key] = own.get(key, 0) + count
     if report is None:
         return
     record["league"] = _league(report)
@@ -239,11 +241,13 @@ def cost(check: NightCheck) -> dict[str, Any]:
         "steps_trained": sum(entry.result.steps for entry in entries),
         "steps_full": sum(_full(entry.result) for entry in entries),
         "early_stops": sum(_stopped_early(entry.result) for entry in entries),
+        **_audit(entry.result for entry in entries),
     }
 
 
 def _no_cost() -> dict[str, Any]:
-    return {"parts": dict.fromkeys(PARTS, 0.0), "full_runs": 0.0, "steps_trained": 0, "steps_full": 0, "early_stops": 0}
+    return {"parts": dict.fromkeys(PARTS, 0.0), "full_runs": 0.0, "steps_trained": 0, "steps_full": 0, "early_stops": 0,
+            **_audit(())}  # fmt: skip
 
 
 def _part(entry: Entry) -> str:
@@ -258,6 +262,12 @@ def _full(result: RunResult) -> int:
 
 def _stopped_early(result: RunResult) -> bool:
     return result.saved_by == "collapse"
+
+
+def _audit(results: Iterable[RunResult]) -> dict[str, int]:
+    """Count what detectors would have stopped and was let run to its end, and what of it converged."""
+    decided = [result for result in results if result.audit_decided]
+    return {"audited": len(decided), "wrongly_stopped": sum(r.outcome is Outcome.CONVERGED for r in decided)}
 
 
 def _finite(value: float) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from remedy.search.evidence import wilson
 from remedy.search.links import parent_link
 from remedy.search.nightly.book import NightBook, nights_up_to
 from remedy.search.nightly.check import Status
@@ -115,7 +116,7 @@ def _absent(night: str, state: str) -> Row:
         "finished": "nothing is recorded of it",
     }[state]
     no_cost = {"parts": dict.fromkeys(PARTS, 0.0), "full_runs": 0.0, "steps_trained": 0, "steps_full": 0,
-               "early_stops": 0}  # fmt: skip
+               "early_stops": 0, "audited": 0, "wrongly_stopped": 0}  # fmt: skip
     return {
         "target": "", "status": str(Status.NOT_RUN), "said": said, "goal": None, "tonight": None,
         "since": {"night": night, "before": None, "differed": [], "commits": []},
@@ -198,14 +199,17 @@ def _league(sweep: Mapping[str, Any], history: Mapping[str, Mapping[str, Row]]) 
 def _budget(rows: Sequence[Row], sweep: Mapping[str, Any], told: Mapping[str, Any]) -> Row:
     costs = [row["cost"] for row in rows]
     trained, full = (sum(cost[key] for cost in costs) for key in ("steps_trained", "steps_full"))
+    audited, wrongly = (sum(cost.get(key, 0) for cost in costs) for key in ("audited", "wrongly_stopped"))
     return {
         "full_runs": sum(cost["full_runs"] for cost in costs),
         "of": sweep["budget"] * len(rows),
         "parts": {part: sum(cost["parts"][part] for cost in costs) for part in PARTS},
         "saved_by_early_stop": 1 - trained / full if full else 0.0,
         "early_stops": sum(cost["early_stops"] for cost in costs),
-        "audited": None,
-        "wrongly_stopped": None,
+        # Nights before there was an audit have not counted.
+        "audited": audited,
+        "wrongly_stopped": wrongly,
+        "wrongly_stopped_interval": list(wilson(wrongly, audited)),
         "seconds": told.get("seconds"),
     }
 

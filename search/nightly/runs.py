@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from remedy.search.audit import drawn
 from remedy.search.ledger import Item
 from remedy.search.nightly.check import BEST_FIX, NightCheck
 from remedy.spaces.error import InfrastructureError
@@ -96,6 +97,8 @@ class NightRuns:
             log="" if self.remote else str(self.scratch / "logs" / f"{label}.log"),
             checkpoint=str(self.scratch / "checkpoints" / f"{label}.pt"),
             returns_log=self.remote,
+            detectors=spec.detectors,
+            audited=drawn(spec, item),
         )
 
     def _take(self, executor: Executor) -> None:

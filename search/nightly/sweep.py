@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from remedy.search.evidence import LEAST_RUNS, MOST_RUNS
 from remedy.search.spec import SEED_LIMIT
 from remedy.spaces.error import InputError
 from remedy.spaces.fix import read_yaml
+from remedy.workers.detectors.choice import read
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _A_NAME = "text of letters, digits, dots, dashes and underscores, at most 40"
@@ -34,6 +35,7 @@ class Entry:
         remedies: files and modules that declare remedies beside the training's own.
         weight: its share of the explorers' budget, relative to the others'.
         run_timeout: most seconds of loading it, and of one run.
+        detectors: what is asked of the detectors, as a choice (see workers/detectors/choice.py).
     """
 
     name: str
@@ -45,6 +47,7 @@ class Entry:
     remedies: tuple[str, ...] = ()
     weight: float = 1.0
     run_timeout: float | None = None
+    detectors: Mapping[str, bool | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Sweep:
         confirm_seeds: fresh seeds a fix is confirmed on.
         fixes: minimal fixes wanted of each training.
         workers, gpus, address, resource: as the options of `remedy submit`.
+        audit: share of the early stops that are let run on to the end, to see how many of them were wrong.
         stale_after: hours after the beginning of a night from which on the next one counts as not run.
     """
 
@@ -76,6 +80,7 @@ class Sweep:
     gpus: float | None = None
     address: str | None = None
     resource: tuple[str, ...] = ()
+    audit: float = 0.05
     stale_after: float = 26.0
 
     def to_json(self) -> dict[str, Any]:
@@ -123,6 +128,7 @@ _TRAINING: Mapping[str, Rule] = {
     "remedies": (_names, "a list of files and modules that declare remedies"),
     "weight": _ABOVE_0,
     "run_timeout": (_positive, "seconds above 0"),
+    "detectors": (lambda _value: True, ""),  # it says itself what is wrong
 }
 _SWEEP: Mapping[str, Rule] = {
     "sweep": (_named, _A_NAME),
@@ -133,6 +139,8 @@ _SWEEP: Mapping[str, Rule] = {
     "confirm_seeds": _whole(LEAST_RUNS, MOST_RUNS),
     "fixes": _whole(1, math.inf),
     "run_timeout": (_positive, "seconds above 0"),
+    "detectors": (lambda _value: True, ""),
+    "audit": (lambda value: _number(value) and 0 <= value <= 1, "a share of the early stops, 0 to 1"),
     "workers": _whole(0, math.inf),
     "gpus": (lambda value: _number(value) and value >= 0, "a share of a GPU, 0 or more"),
     "address": (_text, "http://HEAD:8265 or HOST:6379"),
@@ -152,7 +160,8 @@ def read_sweep(path: Path) -> Sweep:
     if not isinstance(content, dict):
         raise InputError(f"{where} holds {type(content).__name__}; it may hold the keys {', '.join(_SWEEP)}")
     found = _checked(content, _SWEEP, ("sweep", "trainings"), where)
-    common = {"run_timeout": found.pop("run_timeout")} if "run_timeout" in found else {}
+    common: dict[str, Any] = {"run_timeout": found.pop("run_timeout")} if "run_timeout" in found else {}
+    common["detectors"] = read(found.pop("detectors", {}), where)
     entries = tuple(
         _entry(raw, common, path.parent, f"{where}: training {place}")
         for place, raw in enumerate(found.pop("trainings"), start=1)
@@ -196,6 +205,8 @@ def _entry(raw: Any, common: Mapping[str, Any], folder: Path, where: str) -> Ent
     if not isinstance(raw, dict):
         raise InputError(f"{where} is {_short(raw)}; it may be such as {{target: train.py:training}}")
     found = {**common, **_checked(raw, _TRAINING, ("target",), where)}
+    if "detectors" in raw:
+        found["detectors"] = {**common["detectors"], **read(raw["detectors"], where)}
     file, _, function = found["target"].partition(":")
     found["target"] = _from(folder, found["target"])
     found["remedies"] = tuple(_from(folder, own) for own in found.get("remedies", ()))

@@ -24,7 +24,7 @@ def _put(activation: str) -> Python:
 
 @remedy(
     Slot.ACTIVATION,
-    treats=("dead_units", "zero_gradient", "vanishing_gradient"),
+    treats=("dead_units", "zero_gradient", "vanishing_gradient", "constant_output"),
     invasiveness=4,
     source=f"{_OFF}; post 002 (slope 1/3); Maas et al. 2013; catalogue R36",
     slope=Float(0.01, 0.34, log=True),
@@ -85,7 +85,7 @@ def tanh(model: nn.Module, *, facts: Facts) -> Change:
 
 @remedy(
     Slot.ACTIVATION,
-    treats=("vanishing_gradient", "chance_plateau"),
+    treats=("vanishing_gradient", "chance_plateau", "constant_output"),
     invasiveness=4,
     source=f"{_OFF}; Glorot et al. 2011; AutoTrainer (ICSE'21); catalogue R37",
     python=_put("nn.ReLU()"),

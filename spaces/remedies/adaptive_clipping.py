@@ -118,7 +118,7 @@ class AutoClip:
 
 @remedy(
     Slot.GRADIENT,
-    treats=("exploding_gradient", "dead_units", "accuracy_collapse", "non_finite"),
+    treats=("exploding_gradient", "dead_units", "accuracy_collapse", "non_finite", "worse_than_guessing"),
     invasiveness=3,
     source="Brock et al. 2021 (adaptive gradient clipping); catalogue R73",
     share=Float(0.005, 0.3, log=True),

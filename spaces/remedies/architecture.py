@@ -47,7 +47,14 @@ class ScaledResidual(Residual):
 
 @remedy(
     Slot.WIDTH,
-    treats=("accuracy_collapse", "saturated_softmax", "exploding_gradient", "class_takeover", "non_finite"),
+    treats=(
+        "accuracy_collapse",
+        "saturated_softmax",
+        "exploding_gradient",
+        "class_takeover",
+        "non_finite",
+        "generalisation_gap",
+    ),
     invasiveness=5,
     source=f"{_POST}; catalogue R47",
     factor=Float(0.125, 0.5, log=True),
@@ -91,7 +98,14 @@ def _resized_stacks(model: nn.Module, facts: Facts, factor: float) -> Change:
 
 @remedy(
     Slot.DEPTH,
-    treats=("vanishing_gradient", "dead_units", "class_takeover", "accuracy_collapse", "exploding_gradient"),
+    treats=(
+        "vanishing_gradient",
+        "dead_units",
+        "class_takeover",
+        "accuracy_collapse",
+        "exploding_gradient",
+        "constant_output",
+    ),
     invasiveness=5,
     source=f"{_POST}; catalogue R48",
     factor=Float(0.1, 0.8, log=True),
@@ -151,7 +165,7 @@ def _block(like: Block, width: int) -> list[nn.Module]:
 
 @remedy(
     Slot.RESIDUAL,
-    treats=("dead_units", "vanishing_gradient", "zero_gradient"),
+    treats=("dead_units", "vanishing_gradient", "zero_gradient", "constant_output"),
     invasiveness=5,
     source="He et al. 2016; catalogue R46",
 )
@@ -163,7 +177,14 @@ def residual(model: nn.Module) -> Change:
 
 @remedy(
     Slot.RESIDUAL,
-    treats=("vanishing_gradient", "exploding_gradient", "dead_units", "zero_gradient", "class_takeover"),
+    treats=(
+        "vanishing_gradient",
+        "exploding_gradient",
+        "dead_units",
+        "zero_gradient",
+        "class_takeover",
+        "constant_output",
+    ),
     invasiveness=5,
     source="Bachlechner et al. 2021 (ReZero); De & Smith 2020 (SkipInit); catalogue R46",
 )

@@ -14,7 +14,7 @@ from remedy.spaces.slot import Slot
 
 @remedy(
     Slot.AVERAGING,
-    treats=("accuracy_collapse",),
+    treats=("accuracy_collapse", "generalisation_gap"),
     invasiveness=2,
     source="Polyak & Juditsky 1992; torch AveragedModel; catalogue R91",
     share=Float(0.005, 0.2, log=True),
@@ -35,7 +35,7 @@ def ema_weights(averaging: Averaging | None, *, share: float = 0.05, facts: Fact
 
 @remedy(
     Slot.AVERAGING,
-    treats=("accuracy_collapse",),
+    treats=("accuracy_collapse", "generalisation_gap"),
     invasiveness=2,
     source="Izmailov et al. 2018 (SWA); torch swa_utils; catalogue R91",
     begin=Float(0.2, 0.9),

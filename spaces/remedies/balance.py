@@ -131,7 +131,14 @@ def logit_adjustment(criterion: Criterion, *, tau: float = 1.0, facts: Facts) ->
 
 @remedy(
     Slot.LABEL_SMOOTHING,
-    treats=("saturated_softmax", "accuracy_collapse", "class_takeover", "zero_gradient", "non_finite"),
+    treats=(
+        "saturated_softmax",
+        "accuracy_collapse",
+        "class_takeover",
+        "zero_gradient",
+        "non_finite",
+        "generalisation_gap",
+    ),
     invasiveness=2,
     source="Szegedy et al. 2016; torch CrossEntropyLoss(label_smoothing=); catalogue R17",
     eps=Float(0.01, 0.3, log=True),

@@ -56,7 +56,7 @@ def dropout_off(model: nn.Module, *, facts: Facts) -> Change:
 
 @remedy(
     Slot.DROPOUT,
-    treats=("saturated_softmax", "accuracy_collapse"),
+    treats=("saturated_softmax", "accuracy_collapse", "generalisation_gap"),
     invasiveness=4,
     source="posts 000, 001: regularizers on; Srivastava et al. 2014; catalogue R50",
     p=Float(0.02, 0.5),

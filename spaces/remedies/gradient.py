@@ -38,7 +38,15 @@ class ClipValue:
 
 @remedy(
     Slot.GRADIENT,
-    treats=("dead_units", "exploding_gradient", "zero_gradient", "accuracy_collapse", "class_takeover", "non_finite"),
+    treats=(
+        "dead_units",
+        "exploding_gradient",
+        "zero_gradient",
+        "accuracy_collapse",
+        "class_takeover",
+        "non_finite",
+        "worse_than_guessing",
+    ),
     invasiveness=1,
     source="Pascanu et al. 2013; tuning playbook; catalogue R71",
     max_norm=Float(0.1, 10.0, log=True),
@@ -51,7 +59,7 @@ def clip_norm(rule: Rule | None, *, max_norm: float = 1.0) -> Change:
 
 @remedy(
     Slot.GRADIENT,
-    treats=("exploding_gradient", "dead_units", "accuracy_collapse"),
+    treats=("exploding_gradient", "dead_units", "accuracy_collapse", "worse_than_guessing"),
     invasiveness=1,
     source="torch.nn.utils.clip_grad_value_; catalogue R72",
     limit=Float(0.01, 10.0, log=True),
@@ -64,7 +72,7 @@ def clip_value(rule: Rule | None, *, limit: float = 0.1) -> Change:
 
 @remedy(
     Slot.GRADIENT,
-    treats=("chance_plateau", "vanishing_gradient"),
+    treats=("chance_plateau", "vanishing_gradient", "still_weights"),
     invasiveness=1,
     source="tuning playbook: where most steps are clipped the limit is the learning rate; catalogue R71",
     python=Python(gradient="# no clipping any more"),

@@ -135,7 +135,7 @@ def skip_spike(guard: Guard | None, *, sigmas: float = 4.0, facts: Facts) -> Cha
 
 @remedy(
     Slot.GUARD,
-    treats=("accuracy_collapse", "exploding_gradient", "dead_units", "non_finite"),
+    treats=("accuracy_collapse", "exploding_gradient", "dead_units", "non_finite", "worse_than_guessing"),
     invasiveness=1,
     source="usual practice after a loss spike; catalogue R89",
     factor=Float(0.1, 0.7),

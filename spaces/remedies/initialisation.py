@@ -37,7 +37,7 @@ for path in $paths:
 
 @remedy(
     Slot.INITIALISATION,
-    treats=("vanishing_gradient", "exploding_gradient", "chance_plateau"),
+    treats=("vanishing_gradient", "exploding_gradient", "chance_plateau", "worse_than_guessing", "constant_output"),
     invasiveness=4,
     source="He et al. 2015; AutoTrainer (ICSE'21); catalogue R38",
     python=_drawing("nn.init.kaiming_normal_(layer.weight, a=$slope, nonlinearity='leaky_relu')"),
@@ -52,7 +52,7 @@ def he(model: nn.Module) -> Change:
 
 @remedy(
     Slot.INITIALISATION,
-    treats=("exploding_gradient", "vanishing_gradient", "chance_plateau"),
+    treats=("exploding_gradient", "vanishing_gradient", "chance_plateau", "worse_than_guessing", "constant_output"),
     invasiveness=4,
     source="Glorot & Bengio 2010; AutoTrainer (ICSE'21); catalogue R38",
     gain=Float(0.3, 2.0, log=True),
@@ -102,7 +102,7 @@ def small_last_layer(model: nn.Module, *, std: float = 1e-2, facts: Facts) -> Ch
 
 @remedy(
     Slot.INITIALISATION,
-    treats=("exploding_gradient", "vanishing_gradient", "chance_plateau"),
+    treats=("exploding_gradient", "vanishing_gradient", "chance_plateau", "worse_than_guessing"),
     invasiveness=4,
     source="LeCun et al. 1998; Klambauer et al. 2017; catalogue R37, R38",
     python=_drawing("nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.weight[0].numel()))"),
@@ -134,7 +134,14 @@ def truncated_normal(model: nn.Module, *, std: float = 0.02) -> Change:
 
 @remedy(
     Slot.INITIALISATION,
-    treats=("chance_plateau", "zero_gradient", "dead_units", "exploding_gradient", "saturated_softmax"),
+    treats=(
+        "chance_plateau",
+        "zero_gradient",
+        "dead_units",
+        "exploding_gradient",
+        "saturated_softmax",
+        "worse_than_guessing",
+    ),
     invasiveness=4,
     source="fifty trainings from forums: weights all zero, all one or N(0, 1); catalogue R38, P21",
     python=Python(
@@ -253,7 +260,7 @@ def positive_bias(model: nn.Module, *, value: float = 0.1, facts: Facts) -> Chan
 
 @remedy(
     Slot.INITIALISATION,
-    treats=("chance_plateau", "vanishing_gradient"),
+    treats=("chance_plateau", "vanishing_gradient", "still_weights"),
     invasiveness=3,
     source="37 reasons why your neural network is not working (Ivanov 2017); catalogue R93",
     python=Python(

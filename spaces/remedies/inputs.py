@@ -119,7 +119,14 @@ def repair_non_finite(transform: nn.Module | None, *, facts: Facts) -> Change:
 
 @remedy(
     Slot.INPUTS,
-    treats=("exploding_gradient", "accuracy_collapse", "vanishing_gradient", "chance_plateau"),
+    treats=(
+        "exploding_gradient",
+        "accuracy_collapse",
+        "vanishing_gradient",
+        "chance_plateau",
+        "worse_than_guessing",
+        "constant_output",
+    ),
     invasiveness=3,
     source="LeCun et al. 1998; TheDeepChecker (TOSEM'22); catalogue R01",
     python=Python(

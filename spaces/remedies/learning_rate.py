@@ -24,8 +24,7 @@ _LEARNS = 0.98
     Slot.LEARNING_RATE,
     treats=(
         "accuracy_collapse", "saturated_softmax", "class_takeover", "dead_units", "exploding_gradient", "zero_gradient",
-        "non_finite",
-    ),
+        "non_finite", "worse_than_guessing", "constant_output"),
     invasiveness=1,
     source="posts 000, 003: reduce the learning rate; catalogue R64",
     factor=Float(0.003, 0.5, log=True),
@@ -38,7 +37,7 @@ def scale_down(optimizer: Optimizer, *, factor: float = 0.1) -> Change:
 
 @remedy(
     Slot.LEARNING_RATE,
-    treats=("chance_plateau", "vanishing_gradient"),
+    treats=("chance_plateau", "vanishing_gradient", "still_weights"),
     invasiveness=1,
     source="AutoTrainer (ICSE'21); catalogue R65",
     factor=Float(2.0, 30.0, log=True),
@@ -53,8 +52,7 @@ def scale_up(optimizer: Optimizer, *, factor: float = 10.0) -> Change:
     Slot.LEARNING_RATE,
     treats=(
         "chance_plateau", "accuracy_collapse", "dead_units", "exploding_gradient", "saturated_softmax",
-        "class_takeover", "non_finite",
-    ),
+        "class_takeover", "non_finite", "worse_than_guessing", "still_weights"),
     invasiveness=1,
     source="Smith 2017 (range test); fastai; catalogue R66",
     below=Float(2.0, 30.0, log=True),

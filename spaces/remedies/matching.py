@@ -190,7 +190,14 @@ class Aligned:
 
 @remedy(
     Slot.OBJECTIVE,
-    treats=("exploding_gradient", "class_takeover", "dead_units", "non_finite", "accuracy_collapse"),
+    treats=(
+        "exploding_gradient",
+        "class_takeover",
+        "dead_units",
+        "non_finite",
+        "accuracy_collapse",
+        "worse_than_guessing",
+    ),
     invasiveness=2,
     source="TheDeepChecker (TOSEM'22): poor reduction of the loss; catalogue R23, F11",
     python=Python(loss="loss_fn.reduction = 'mean'", needs=("attribute",)),

@@ -41,8 +41,7 @@ def _said(norms: dict[str, nn.Module]) -> dict[str, str]:
     Slot.NORMALISATION,
     treats=(
         "vanishing_gradient", "dead_units", "class_takeover", "accuracy_collapse", "exploding_gradient",
-        "zero_gradient", "saturated_softmax",
-    ),
+        "zero_gradient", "saturated_softmax", "worse_than_guessing", "constant_output"),
     invasiveness=4,
     source=f"{_POST}; Ioffe & Szegedy 2015; catalogue R42",
     python=_APPENDED,
@@ -58,7 +57,15 @@ def batch_norm_on(model: nn.Module, *, facts: Facts) -> Change:
 
 @remedy(
     Slot.NORMALISATION,
-    treats=("vanishing_gradient", "accuracy_collapse", "exploding_gradient", "dead_units", "saturated_softmax"),
+    treats=(
+        "vanishing_gradient",
+        "accuracy_collapse",
+        "exploding_gradient",
+        "dead_units",
+        "saturated_softmax",
+        "worse_than_guessing",
+        "constant_output",
+    ),
     invasiveness=4,
     source="Ba et al. 2016; catalogue R44",
     python=_APPENDED,
@@ -149,7 +156,7 @@ def embedding_norm(model: nn.Module) -> Change:
 
 @remedy(
     Slot.NORMALISATION,
-    treats=("accuracy_collapse", "non_finite"),
+    treats=("accuracy_collapse", "non_finite", "generalisation_gap"),
     invasiveness=4,
     source=f"{_POST}; catalogue R43",
     python=_PUT,
@@ -161,7 +168,7 @@ def batch_norm_off(model: nn.Module) -> Change:
 
 @remedy(
     Slot.NORMALISATION,
-    treats=("accuracy_collapse", "non_finite"),
+    treats=("accuracy_collapse", "non_finite", "generalisation_gap"),
     invasiveness=4,
     source=f"{_POST}; Wu & He 2018; catalogue R43",
     python=_PUT,

@@ -56,7 +56,15 @@ def sgd_momentum(optimizer: Optimizer, *, lr: float = 0.01, momentum: float = 0.
 
 @remedy(
     Slot.OPTIMIZER,
-    treats=("chance_plateau", "dead_units", "zero_gradient", "vanishing_gradient", "exploding_gradient"),
+    treats=(
+        "chance_plateau",
+        "dead_units",
+        "zero_gradient",
+        "vanishing_gradient",
+        "exploding_gradient",
+        "worse_than_guessing",
+        "still_weights",
+    ),
     invasiveness=2,
     source="posts 000, 001: change the optimizer; Kingma & Ba 2015; catalogue R55",
     lr=Float(1e-5, 1e-1, log=True),
@@ -72,7 +80,7 @@ def adam(optimizer: Optimizer, *, lr: float = 1e-3, beta2: float = 0.999) -> Cha
 
 @remedy(
     Slot.OPTIMIZER,
-    treats=("chance_plateau", "dead_units", "vanishing_gradient", "class_takeover"),
+    treats=("chance_plateau", "dead_units", "vanishing_gradient", "class_takeover", "still_weights"),
     invasiveness=2,
     source="Loshchilov & Hutter 2019; catalogue R55, R77",
     lr=Float(1e-5, 1e-1, log=True),
@@ -89,7 +97,7 @@ def adamw(optimizer: Optimizer, *, lr: float = 1e-3, weight_decay: float = 0.01)
 
 @remedy(
     Slot.OPTIMIZER,
-    treats=("chance_plateau", "dead_units", "vanishing_gradient"),
+    treats=("chance_plateau", "dead_units", "vanishing_gradient", "still_weights"),
     invasiveness=2,
     source="posts 000, 001: change the optimizer; Tieleman & Hinton 2012; catalogue R59",
     lr=Float(1e-5, 1e-1, log=True),

@@ -69,7 +69,7 @@ def adam_eps(optimizer: Optimizer, *, eps: float = 1e-2) -> Change:
 
 @remedy(
     Slot.OPTIMIZER,
-    treats=("chance_plateau", "zero_gradient"),
+    treats=("chance_plateau", "zero_gradient", "still_weights"),
     invasiveness=1,
     source="Adam's update stalls where gradients are as small as epsilon; catalogue R57",
     eps=Choice(1e-8, 1e-10, 1e-12, 1e-15),
@@ -104,7 +104,7 @@ def amsgrad(optimizer: Optimizer) -> Change:
 
 @remedy(
     Slot.OPTIMIZER,
-    treats=("exploding_gradient", "dead_units", "accuracy_collapse", "non_finite"),
+    treats=("exploding_gradient", "dead_units", "accuracy_collapse", "non_finite", "worse_than_guessing"),
     invasiveness=1,
     source="AutoTrainer (ICSE'21): op_momentum; catalogue R60",
     momentum=Choice(0.0, 0.3, 0.5, 0.7),
@@ -136,7 +136,7 @@ def more_momentum(optimizer: Optimizer, *, momentum: float = 0.9) -> Change:
 
 @remedy(
     Slot.OPTIMIZER,
-    treats=("chance_plateau", "vanishing_gradient"),
+    treats=("chance_plateau", "vanishing_gradient", "still_weights"),
     invasiveness=3,
     source="torcheck; Karpathy's list; catalogue R63",
     python=Python(

@@ -55,7 +55,7 @@ def bfloat16(precision: Precision) -> Change:
 
 @remedy(
     Slot.PRECISION,
-    treats=("zero_gradient", "vanishing_gradient", "chance_plateau"),
+    treats=("zero_gradient", "vanishing_gradient", "chance_plateau", "still_weights"),
     invasiveness=1,
     source="Micikevicius et al. 2018; torch.amp.GradScaler; catalogue R83",
 )

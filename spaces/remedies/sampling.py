@@ -17,7 +17,7 @@ _NORMED = 2
 
 @remedy(
     Slot.SAMPLING,
-    treats=("chance_plateau", "class_takeover", "accuracy_collapse"),
+    treats=("chance_plateau", "class_takeover", "accuracy_collapse", "generalisation_gap"),
     invasiveness=1,
     source="37 reasons why your neural network is not working (Ivanov 2017); catalogue R04, F16",
     python=Python(data="sampler = None  # shuffled anew each epoch"),

@@ -101,7 +101,7 @@ def step_decay(schedule: Schedule, *, factor: float = 0.3, drops: int = 3, facts
 
 @remedy(
     Slot.SCHEDULE,
-    treats=("accuracy_collapse", "exploding_gradient", "class_takeover", "saturated_softmax"),
+    treats=("accuracy_collapse", "exploding_gradient", "class_takeover", "saturated_softmax", "worse_than_guessing"),
     invasiveness=1,
     source="post 003; Loshchilov & Hutter 2017; catalogue R68",
     python=Python(
@@ -140,7 +140,7 @@ def plateau(schedule: Schedule, *, factor: float = 0.1, patience: int = 1, facts
 
 @remedy(
     Slot.SCHEDULE,
-    treats=("exploding_gradient", "dead_units", "accuracy_collapse"),
+    treats=("exploding_gradient", "dead_units", "accuracy_collapse", "worse_than_guessing"),
     invasiveness=1,
     source="tuning playbook; Goyal et al. 2017; catalogue R67",
     share=Float(0.01, 0.5),
@@ -236,7 +236,7 @@ def polynomial(schedule: Schedule, *, power: float = 1.0, facts: Facts) -> Chang
 
 @remedy(
     Slot.SCHEDULE,
-    treats=("chance_plateau", "vanishing_gradient"),
+    treats=("chance_plateau", "vanishing_gradient", "still_weights"),
     invasiveness=1,
     source="a rate that falls too soon stalls the training (Karpathy's recipe: turn decay off at first); catalogue R68",
     python=Python(scheduler="scheduler = None  # the learning rate stays what the optimizer was given"),

@@ -17,7 +17,15 @@ _CENTRED, _NARROW, _WIDE = 0.1, 0.5, 2.0
 
 @remedy(
     Slot.TARGETS,
-    treats=("exploding_gradient", "non_finite", "dead_units", "vanishing_gradient", "chance_plateau"),
+    treats=(
+        "exploding_gradient",
+        "non_finite",
+        "dead_units",
+        "vanishing_gradient",
+        "chance_plateau",
+        "worse_than_guessing",
+        "constant_output",
+    ),
     invasiveness=3,
     source="TheDeepChecker (TOSEM'22): unnormalised targets; LeCun et al. 1998; catalogue R15",
 )

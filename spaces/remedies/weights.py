@@ -52,7 +52,7 @@ def _matrices(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
 
 @remedy(
     Slot.WEIGHT_DECAY,
-    treats=("class_takeover", "saturated_softmax", "accuracy_collapse", "exploding_gradient"),
+    treats=("class_takeover", "saturated_softmax", "accuracy_collapse", "exploding_gradient", "generalisation_gap"),
     invasiveness=1,
     source="posts 000, 001: regularizers on; Wortsman et al. 2023; catalogue R77",
     value=Float(1e-6, 1e-1, log=True),
@@ -79,7 +79,7 @@ def weight_decay_on(optimizer: Optimizer, *, value: float = 1e-3) -> Change:
 
 @remedy(
     Slot.WEIGHT_DECAY,
-    treats=("chance_plateau", "vanishing_gradient"),
+    treats=("chance_plateau", "vanishing_gradient", "constant_output"),
     invasiveness=1,
     source="posts 000, 001: regularizers off; TheDeepChecker (TOSEM'22); catalogue R78",
     python=Python(optimizer='for group in optimizer.param_groups:\n    group["weight_decay"] = 0.0'),

@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from remedy.search import rows
+from remedy.search import points
 from remedy.search.outbox import SPOOL
 from remedy.search.record import Record
 from remedy.spaces.outcome import Outcome
@@ -136,7 +136,7 @@ def test_a_long_curve_is_thinned_and_keeps_its_spike(uri, client, tmp_path):
     written(record)
     (run,) = children(client, record)
     history = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "loss")]
-    assert len(history) <= rows.POINTS
+    assert len(history) <= points.POINTS
     assert history == sorted(history)
     assert {curve[0], curve[-1], (4321, 9.0)} <= set(history)
     assert len(client.get_metric_history(run.info.run_id, "other")) == 150

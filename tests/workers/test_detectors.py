@@ -54,7 +54,10 @@ def _observation(setting: Setting, step: int, look: Look) -> Observation:
     return Observation(
         step=step, loss=look["loss"], mean_loss=look.get("mean_loss", look["loss"]), batch=outputs,
         gradient_norm=math.hypot(*norms) if zero < 1 else 0.0,
-        layers=tuple(Layer(f"{n}.weight", norm if zero < 1 else 0.0, zero, 1e-3) for n, norm in enumerate(norms)),
+        layers=tuple(
+            Layer(f"{n}.weight", norm if zero < 1 else 0.0, zero, update)
+            for n, (norm, update) in enumerate(zip(norms, look.get("updates", (1e-3,) * len(norms)), strict=True))
+        ),
         finite_parameters=look.get("finite", True), learning_rate=0.01,
         metric=look.get("metric", accuracy) if validating else None, validation=outputs if validating else None,
         activations=(Activation("1", 0.1), Activation("3", look.get("dead", 0.2))) if validating else (),
@@ -92,6 +95,10 @@ SICK: dict[Symptom, dict[str, Course]] = {
             CLASSES,
             lambda s: then(160, {**FROZEN, "zero": 0.9 if s % 32 == 0 else 1.0, "sure": 1.0, "wrong": 0.8})(s),
         ),
+        "blind every other time": (
+            CLASSES,
+            lambda s: then(160, {**FROZEN, "accuracy": 0.6, "zero": 0.97 if s % 16 < 8 else 1.0, "sure": 1.0})(s),
+        ),
     },
     Symptom.DEAD_UNITS: {
         "dead layer": (CLASSES, then(160, DEAD)),
@@ -118,6 +125,25 @@ SICK: dict[Symptom, dict[str, Course]] = {
     },
     Symptom.VANISHING_GRADIENT: {
         "from the start": (CLASSES, lambda _: {**GUESSING, "norms": (3e-8, 1e-4, 1.0), "spread": 2e-7}),
+    },
+    Symptom.WORSE_THAN_GUESSING: {
+        "thrown about": (CLASSES, lambda s: {"loss": 1.1 * LN10 + 0.1 * math.sin(s), "accuracy": 0.1}),
+        "real numbers": (REAL, lambda s: {"loss": 9.0 + math.sin(s), "metric": -3.0 + 0.1 * math.sin(s)}),
+    },
+    Symptom.CONSTANT_OUTPUT: {
+        "by rounding": (CLASSES, lambda _: {**GUESSING, "spread": 1e-7}),
+        "after a while": (CLASSES, then(100, {**GUESSING, "spread": 2e-7})),
+        "fading": (CLASSES, lambda s: {**GUESSING, "spread": 0.3 * 0.95**s, "norms": (0.97**s, 1, 1)}),
+        "real numbers": (REAL, lambda _: {"loss": 1.0, "metric": 0.0, "spread": 1e-7}),
+        "hardly anything": (CLASSES, lambda _: GUESSING),
+    },
+    Symptom.STILL_WEIGHTS: {
+        "a rate far too small": (CLASSES, lambda _: {**GUESSING, "updates": (1e-9, 2e-9, 1e-9)}),
+        "one left out": (CLASSES, lambda step: {**learns(step), "updates": (0.0, 1e-3, 1e-3)}),
+        "real numbers": (REAL, lambda _: {"loss": 1.0, "metric": 0.0, "updates": (1e-9, 0.0, 0.0)}),
+    },
+    Symptom.GENERALISATION_GAP: {
+        "learnt by heart": (CLASSES, lambda s: {**learns(s, 30), "metric": 0.15}),
     },
     Symptom.CHANCE_PLATEAU: {
         "from the start": (CLASSES, lambda _: GUESSING),
@@ -156,6 +182,21 @@ LATE: dict[str, Course] = {
         lambda s: {"loss": 9.0, "accuracy": 0.1, "top": 1.0} if 60 < s < 220 else learns(s, 30),
     ),
     "batch norm off on validation": (CLASSES, lambda s: {**learns(s, 30), "metric": 0.1 if s > 150 else 0.9}),
+    "grokking": (CLASSES, lambda s: {**learns(s, 30), "metric": 0.1 if s < 280 else 0.9}),
+    "from far above guessing, slowly": (
+        CLASSES,
+        lambda s: {"loss": 35 * 0.995**s + 0.5 * math.sin(s), "accuracy": 0.12},
+    ),
+    "at guessing, by chance above it": (CLASSES, lambda s: {**GUESSING, "loss": 1.02 * LN10 + 0.3 * math.sin(s)}),
+    "rounding that grows": (
+        CLASSES,
+        lambda s: learns(s) if s > 250 else {**GUESSING, "spread": 2e-7, "norms": (1e-8 * 1.03**s, 1, 1)},
+    ),
+    "a far mean first": (
+        REAL,
+        lambda s: {"loss": 9.0, "metric": -50 * 0.98**s, "spread": 0.2 * 0.98**s, "norms": (0.98**s, 1, 1)},
+    ),
+    "far targets, slowly": (REAL, lambda s: {"loss": 1e4, "metric": -90.0 + 0.02 * s}),
 }
 
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
-from remedy.workers.detectors.fall import Fall
+from remedy.workers.detectors.fall import Fall, FallThresholds
 from remedy.workers.detectors.streak import Patience
+from remedy.workers.detectors.threshold import Threshold
 from remedy.workers.observation import Observation, Setting
 
 
-class AccuracyCollapse:
+class AccuracyCollapse(FallThresholds):
     """Stops where the metric had risen well above chance and stays at it since."""
 
-    # Noisy but sound runs touch chance for a few validations and come back.
-    patience = Patience(share=0.15, steps=60, samples=5)
+    patience = Threshold(
+        Patience(share=0.15, steps=60, samples=5),
+        "noisy but sound runs touch chance for a few validations and come back",
+    )
 
     def __init__(self, setting: Setting) -> None:
         """Begin a run."""
         self._setting = setting
-        self._fall = Fall(setting)
+        self._fall = Fall(setting, self)
 
     def observe(self, observation: Observation) -> Verdict | None:
         fall = self._fall

@@ -8,16 +8,18 @@ from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
 from remedy.workers.detectors.guessing import Mean, guessing_loss, progress
 from remedy.workers.detectors.streak import Patience, Streak
+from remedy.workers.detectors.threshold import Threshold
 from remedy.workers.observation import Observation, Setting
 
 
 class ChancePlateau:
     """Notes a plateau at chance; never stops, since 9 to 42 % of healthy runs pass through one (catalogue A8, D04)."""
 
-    # Catalogue D04: within 2 % of the entropy; a metric counts as guessing within a tenth of the way to the goal.
-    near = 0.02
-    chance = 0.1
-    patience = Patience(share=0.25, steps=50, samples=5)
+    near = Threshold(0.02, "catalogue D04: a mean loss within 2 % of the entropy of the labels", most=1)
+    chance = Threshold(0.1, "a metric within a tenth of the way to the goal counts as guessing", most=1)
+    patience = Threshold(
+        Patience(share=0.25, steps=50, samples=5), "9 to 42 % of healthy runs pass through a plateau (catalogue A8)"
+    )
 
     def __init__(self, setting: Setting) -> None:
         """Begin a run."""

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
-from remedy.workers.detectors.fall import Fall
+from remedy.workers.detectors.fall import Fall, FallThresholds
 from remedy.workers.detectors.streak import Patience, Streak
+from remedy.workers.detectors.threshold import Threshold
 from remedy.workers.observation import Observation, Outputs, Setting
 
 
-class ClassTakeover:
+class ClassTakeover(FallThresholds):
     """Stops where one class took over after the run had learnt something; notes it where it never had."""
 
-    # A takeover is a fall with its cause in sight, so it is believed sooner than a fall alone.
-    share = 0.95
-    patience = Patience(share=0.1, steps=40, samples=4)
-    # cases.md: late bloomers give every prediction to one class for 50 to 70 % of their budget: never more than a note.
-    # Catalogue D13: only where no class is that large anyway.
-    note_share = 0.99
-    note_prior = 0.5
-    note_patience = Patience(share=0.2, steps=50, samples=4)
+    share = Threshold(0.95, "one class gets almost all predictions: the cause of the fall is in sight", most=1)
+    patience = Threshold(
+        Patience(share=0.1, steps=40, samples=4),
+        "a fall with its cause in sight is believed sooner than a fall alone",
+    )
+    note_share = Threshold(
+        0.99,
+        "late bloomers give every prediction to one class for 50 to 70 % of their budget (cases.md): only a note",
+        most=1,
+    )
+    note_prior = Threshold(0.5, "catalogue D13: only where no class is that large anyway", most=1)
+    note_patience = Threshold(
+        Patience(share=0.2, steps=50, samples=4), "as for note_share: what ends within a fifth is not even noted"
+    )
 
     def __init__(self, setting: Setting) -> None:
         """Begin a run."""
         self._setting = setting
-        self._fall = Fall(setting)
+        self._fall = Fall(setting, self)
         self._taken = Streak()
         self._constant = Streak()
         self._noted = setting.prior >= self.note_prior

@@ -5,6 +5,7 @@ from __future__ import annotations
 from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
 from remedy.workers.detectors.streak import Patience, Streak
+from remedy.workers.detectors.threshold import Threshold
 from remedy.workers.detectors.weights import first_zero
 from remedy.workers.observation import Activation, Observation, Setting
 
@@ -12,15 +13,17 @@ from remedy.workers.observation import Activation, Observation, Setting
 class DeadUnits:
     """Stops where a dead layer lets nothing through in either direction; notes a half dead one."""
 
-    # Catalogue D09: units without output over at least 256 samples, 99 % of a layer; 0 of 17 healthy ReLU runs. With
-    # a path around the layer it is harmless, hence the two further conditions: the output no longer depends on the
+    dead = Threshold(
+        0.99, "catalogue D09: units without output over at least 256 samples; 0 of 17 healthy ReLU runs", most=1
+    )
+    # With a path around the layer it is harmless, hence two further conditions: the output no longer depends on the
     # input, and the first weight's gradient is exactly 0.
-    dead = 0.99
-    least_spread = 1e-6
-    patience = Patience(share=0.02, steps=20)
-    # D09: half dead on a single batch is seen in 6 % of good runs: a note, on two validations in a row.
-    half = 0.5
-    note_samples = 2
+    least_spread = Threshold(1e-6, "outputs that differ over inputs by less than float32 rounds do not depend on them")
+    patience = Threshold(
+        Patience(share=0.02, steps=20), "exact zeros are absorbing: 20 steps had no false alarm (catalogue A8)"
+    )
+    half = Threshold(0.5, "D09: half dead on a single batch is seen in 6 % of good runs, so a note", most=1)
+    note_samples = Threshold(2, "the same validations in a row, since one batch says little", least=1)
 
     def __init__(self, setting: Setting) -> None:
         """Begin a run."""

@@ -11,27 +11,30 @@ from remedy.spaces.verdict import Verdict
 from remedy.workers.detectors.descent import Descent
 from remedy.workers.detectors.guessing import Mean, batch_accuracy, guessing_loss, progress, skill
 from remedy.workers.detectors.streak import Patience, Streak
+from remedy.workers.detectors.threshold import Threshold
 from remedy.workers.observation import Observation, Setting
 
 
 class ExplodingGradient:
     """Stops where the loss stays far above that of guessing at chance accuracy; notes gradient spikes."""
 
-    # cases.md: a loss above 1.3 ln N, held, had no false alarm on 226 healthy runs and caught 35 % of the doomed.
-    factor = 1.3
-    # Other losses have no level of guessing to compare with: ten times their own beginning.
-    growth = 10.0
-    # At guessing: within a tenth of the way to the goal, and to every sample right on the batches.
-    chance = 0.1
-    # Catalogue A8: soft rules wait for the warm-up and the first steps.
-    grace = 0.05
-    # A loss of 1e6 under a fused cross-entropy has gradients to come back on: six leaky layers did within 30 % of the
-    # budget (0.1 to 0.75 from step 180 of 500), where 15 % would have stopped them.
-    patience = Patience(share=0.3, steps=50, samples=5)
-    # Catalogue D21 warns at 10 times the moving mean, and healthy runs do that: a note at 100 times the median.
-    spike = 100.0
-    median_of = 50
-    median_least = 10
+    factor = Threshold(
+        1.3, "times the loss of guessing, held: no false alarm on 226 healthy runs, 35 % of the doomed (cases.md)"
+    )
+    growth = Threshold(10.0, "times its own beginning, for a loss that has no level of guessing to compare with")
+    chance = Threshold(
+        0.1, "at guessing: within a tenth of the way to the goal, and to every sample right on the batches", most=1
+    )
+    grace = Threshold(0.05, "share of the budget: soft rules wait for the first steps (catalogue A8)", most=1)
+    patience = Threshold(
+        Patience(share=0.3, steps=50, samples=5),
+        "six leaky layers came back from a loss of 1e6 within 30 % of the budget, where 15 % would have stopped them",
+    )
+    spike = Threshold(
+        100.0, "times the running median: catalogue D21 warns at 10 times the moving mean, and healthy runs do that"
+    )
+    median_of = Threshold(50, "samples that the running median is taken of", least=2)
+    median_least = Threshold(10, "samples before there is a median to compare with", least=1)
 
     def __init__(self, setting: Setting) -> None:
         """Begin a run."""

@@ -7,14 +7,18 @@ import math
 from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
 from remedy.workers.detectors.streak import Streak
+from remedy.workers.detectors.threshold import Threshold
 from remedy.workers.observation import Observation, Setting
 
 
 class NonFinite:
     """Stops at once where parameters are lost, and where every loss is NaN or infinite for ten observations."""
 
-    # Catalogue D01, D02: loss scaling and skipped steps make single losses infinite; ten in a row are no accident.
-    patience = 10
+    patience = Threshold(
+        10,
+        "observations in a row: loss scaling and skipped steps make single losses infinite (catalogue D01, D02)",
+        least=1,
+    )
 
     def __init__(self, setting: Setting) -> None:  # noqa: ARG002  (the contract; what is lost is lost in any setting)
         """Begin a run."""

@@ -6,8 +6,10 @@ import math
 
 from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
+from remedy.workers.detectors.growth import Growth
 from remedy.workers.detectors.guessing import Mean, batch_accuracy, progress, skill
 from remedy.workers.detectors.streak import Patience, Streak
+from remedy.workers.detectors.threshold import Threshold
 from remedy.workers.detectors.weights import first_to_last
 from remedy.workers.observation import Observation, Setting
 
@@ -15,14 +17,23 @@ from remedy.workers.observation import Observation, Setting
 class VanishingGradient:
     """Stops where no gradient reaches the first layer and nothing of the input the last; notes the ratio before."""
 
-    # cases.md: first to last below 1e-5, held, had no false alarm on 226 healthy runs and caught 46 % of the doomed.
-    ratio = 1e-5
-    # Deep sigmoid nets under Adam do recover (catalogue P11); they are told by an output whose spread over inputs grows
-    # from 1e-5 on. Below 1e-6 it is rounding: a 12-layer net stays there for 3,000 steps.
-    least_spread = 1e-6
-    chance = 0.1
-    patience = Patience(share=0.25, steps=80, samples=8)
-    note_patience = Patience(share=0.05, steps=20, samples=4)
+    ratio = Threshold(
+        1e-5, "first layer to last, held: no false alarm on 226 healthy runs, 46 % of the doomed (cases.md)", most=1
+    )
+    least_spread = Threshold(
+        1e-6,
+        "deep sigmoid nets under Adam do recover (catalogue P11), told by an output whose spread over inputs grows "
+        "from 1e-5 on; below 1e-6 it is rounding, and a 12-layer net stays there for 3,000 steps",
+    )
+    chance = Threshold(0.1, "a metric within a tenth of the way to the goal is no better than guessing", most=1)
+    patience = Threshold(
+        Patience(share=0.15, steps=60, samples=8),
+        "soft, so it waits: deep sigmoid nets recover under Adam (catalogue P11), and their ratio grows meanwhile",
+    )
+    growing = Threshold(
+        1.5, "times the first third of the stretch: a ratio that grows is on its way (kind late_tanh)", least=1
+    )
+    note_patience = Threshold(Patience(share=0.05, steps=20, samples=4), "a few samples in a row, so that it is noted")
 
     def __init__(self, setting: Setting) -> None:
         """Begin a run."""
@@ -30,6 +41,7 @@ class VanishingGradient:
         self._small = Streak()
         self._lost = Streak()
         self._skill = Mean()
+        self._growth = Growth(self.growing)
         self._progress = self._spread = math.nan
         self._noted = False
 
@@ -43,9 +55,11 @@ class VanishingGradient:
         lost = small and self._spread < self.least_spread and not self._progress > self.chance
         if self._lost.see(step, holds=lost):
             self._skill.add(skill(self._setting, batch_accuracy(observation)))
+            self._growth.add(ratio)
         else:
-            self._skill = Mean()
-        if self.patience.over(self._lost, self._setting) and not self._skill.value > self.chance:
+            self._skill, self._growth = Mean(), Growth(self.growing)
+        over = self.patience.over(self._lost, self._setting)
+        if over and not self._growth.grows and not self._skill.value > self.chance:
             return Verdict(
                 Symptom.VANISHING_GRADIENT, step, self._small.begin,
                 f"the first layer's gradient is {ratio:.0e} of the last layer's, below {self.ratio:.0e} since step "

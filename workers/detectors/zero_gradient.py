@@ -9,8 +9,29 @@ from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
 from remedy.workers.detectors.guessing import Mean, batch_accuracy, guessing_loss, progress
 from remedy.workers.detectors.streak import Patience, Streak
+from remedy.workers.detectors.threshold import Threshold
 from remedy.workers.detectors.weights import all_zero
 from remedy.workers.observation import Observation, Setting
+
+
+class FreezeThresholds:
+    """When what froze is far from having learnt its task."""
+
+    # Softmax fed into a cross-entropy has a floor of 1.46 for ten classes: the loss alone would call that unfit.
+    least_loss = Threshold(
+        0.5,
+        "of the loss of guessing: a converged net has exact zeros too, for 72 to 96 steps, at a loss near 0 "
+        "(catalogue D06)",
+    )
+    most_accuracy = Threshold(
+        0.75, "a training that froze with a quarter of its own batches wrong did not converge", most=1
+    )
+    least_lone_loss = Threshold(
+        0.9, "of the loss of guessing, where only the loss is known: no false alarm (catalogue A8)"
+    )
+    most_progress = Threshold(
+        0.5, "of the way to the goal, where not even the level of guessing is known: no better than half way", most=1
+    )
 
 
 @dataclass
@@ -24,6 +45,7 @@ class Freeze:
     """
 
     setting: Setting
+    limits: FreezeThresholds
     # Catalogue D06: momentum keeps moving weights; a single gradient that is not zero is no recovery.
     streak: Streak = field(default_factory=lambda: Streak(tolerance=1))
     loss: Mean = field(default_factory=Mean)
@@ -31,16 +53,6 @@ class Freeze:
     validated: int = 0
     _first_loss: float = math.nan
     _progress: float = math.nan
-
-    # Catalogue D06: a converged net has exact zeros too (streaks of 72 to 96 steps), at a loss near 0.
-    least_loss = 0.5
-    # Softmax fed into a cross-entropy has a floor of 1.46 for ten classes: the loss alone would call that unfit. A
-    # training that froze with a quarter of its own batches wrong did not converge.
-    most_accuracy = 0.75
-    # A8: where only the loss is known, at least 0.9 of the entropy (no false alarm); where not even its level, the
-    # metric no better than half way to the goal and the loss no better than half of its beginning.
-    least_lone_loss = 0.9
-    most_progress = 0.5
 
     def see(self, seen: Observation) -> None:
         """Take an observation into account."""
@@ -58,13 +70,14 @@ class Freeze:
     @property
     def unfit(self) -> bool:
         """Whether what froze is far from having learnt its task."""
+        limits = self.limits
         loss, accuracy, guess = self.loss.value, self.accuracy.value, guessing_loss(self.setting)
         if not math.isnan(accuracy):
-            high = math.isnan(guess) or loss >= self.least_loss * guess
-            return high and accuracy <= self.most_accuracy and not self._progress >= 1
+            high = math.isnan(guess) or loss >= limits.least_loss * guess
+            return high and accuracy <= limits.most_accuracy and not self._progress >= 1
         if not math.isnan(guess):
-            return loss >= self.least_lone_loss * guess
-        return self._progress <= self.most_progress and loss >= self.least_loss * self._first_loss
+            return loss >= limits.least_lone_loss * guess
+        return self._progress <= limits.most_progress and loss >= limits.least_loss * self._first_loss
 
     @property
     def figures(self) -> str:
@@ -78,16 +91,18 @@ class Freeze:
         )
 
 
-class ZeroGradient:
+class ZeroGradient(FreezeThresholds):
     """Stops a freeze that neither saturation nor dead units explain (these detectors stand before this one)."""
 
-    # Catalogue D06 and A8: 50 steps had no false alarm, and streaks that ended by themselves at a high loss reached 12.
-    patience = Patience(share=0.02, steps=50, samples=4)
+    patience = Threshold(
+        Patience(share=0.02, steps=50, samples=4),
+        "50 steps had no false alarm; streaks that ended by themselves at a high loss reached 12 (catalogue D06, A8)",
+    )
 
     def __init__(self, setting: Setting) -> None:
         """Begin a run."""
         self._setting = setting
-        self._freeze = Freeze(setting)
+        self._freeze = Freeze(setting, self)
 
     def observe(self, observation: Observation) -> Verdict | None:
         self._freeze.see(observation)

@@ -29,6 +29,7 @@ from remedy.spaces.metric import parse_goal
 from remedy.spaces.process import reset_process
 from remedy.spaces.seeding import derive, seed_all
 from remedy.spaces.target import Source, find, load
+from remedy.workers.detectors.choice import in_force
 from remedy.workers.executor import time_limit
 from remedy.workers.preflight import preflight
 from remedy.workers.run import catalogue_of
@@ -150,6 +151,9 @@ def _found(source: Source, entry: Entry, sweep: Sweep, commit: str) -> dict[str,
         closed=found.closed,
         code=loaded.code,
         commit=commit,
+        audit=sweep.audit,
+        detectors=entry.detectors,
+        thresholds=in_force(entry.detectors),
     )
     spec = dataclasses.replace(spec, space=space_of(catalogue_of(loaded).values(), spec, spec.closed).describe())
     own = _own_modules(folder_of(source.path, source.module), before)
