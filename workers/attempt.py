@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from remedy.spaces.error import sentence
+from remedy.spaces.error import TimeLimit, sentence
 from remedy.spaces.metric import decide
 from remedy.spaces.objective import TargetKind
 from remedy.spaces.parts import Parts
@@ -49,6 +49,8 @@ class Bench:
     steps: int = 0
     left_out: list[str] = field(default_factory=list)
     effort: Effort = field(default_factory=Effort)
+    over: str = ""
+    """Why nothing more is tried."""
 
     def step(self, double: Double, loss: torch.Tensor, optimizer: Optimizer | None = None) -> None:
         """Make one step.
@@ -63,11 +65,17 @@ class Bench:
 
     def made(self, name: str, check: Callable[[], Any], otherwise: Any) -> Any:
         """Return what a check gives, or `otherwise` where it cannot be made."""
+        if self.over:
+            self.left_out.append(f"{name} ({self.over})")
+            return otherwise
         try:
             return check()
         except OutOfTimeError:
             self.left_out.append(f"{name} (its steps take too long here)")
-        except Exception as error:  # noqa: BLE001  (a check must not break what it looks at)
+        except TimeLimit as error:  # what hangs in a try hangs in a run, whose end says so
+            self.over = f"trying {error}"
+            self.left_out.append(f"{name} ({self.over})")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (a check must not break what it looks at)
             self.left_out.append(f"{name} ({sentence(error)})")
         return otherwise
 
