@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ WITH_ADAM: Plan = (*OWN, (1e-3, 200), (1e-2, 200), (1e-4, 100))
 _WINDOW, _BETTER = 75, 0.999
 _WRONG, _WRONG_PLACES, _UNEXPLAINED = 0.05, 0.2, 0.1
 _STILL = 5
+_ASIDE = 0.1
 
 
 class OutOfTimeError(Exception):
@@ -84,6 +86,8 @@ def attempts(bench: Bench, batch: tuple[torch.Tensor, torch.Tensor], made: list[
     """Try with the training's own optimizer, and with Adam, until an attempt is successful."""
     if len(batch[0]) < 2:
         raise ValueError(f"{len(batch[0])} samples are too few")
+    if _aims_elsewhere(bench.parts, batch[1]):
+        raise ValueError("the loss is not least where the outputs are the targets: what it takes for right is unknown")
     for rate, most in plan:
         double = Double.of(bench.parts).without_dropout()
         learning = [p for p in double.model.parameters() if p.requires_grad]
@@ -126,6 +130,20 @@ def _learn(
             if still == _STILL:  # an exact zero for every weight: nothing will move any more
                 return None
     return None
+
+
+@torch.no_grad()
+def _aims_elsewhere(parts: Parts, targets: torch.Tensor) -> bool:
+    """Whether a loss of numbers is least beside the targets: of their logarithms, say."""
+    if parts.facts.kind is not TargetKind.REAL:
+        return False
+    aside = _ASIDE * float(targets.float().std())
+    try:
+        loss = copy.deepcopy(parts.original)
+        below, at, above = (float(loss(targets + shift, targets)) for shift in (-aside, 0.0, aside))
+    except Exception:  # noqa: BLE001  (a user's loss may refuse its targets as outputs in any way)
+        return False
+    return (below < at) != (above < at)
 
 
 def _fits(parts: Parts, outputs: torch.Tensor, targets: torch.Tensor) -> bool:
