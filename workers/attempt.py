@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from remedy.spaces.error import sentence
+from remedy.spaces.error import TimeLimit, sentence
 from remedy.spaces.metric import decide
 from remedy.spaces.objective import TargetKind
 from remedy.spaces.parts import Parts
@@ -24,6 +25,7 @@ WITH_ADAM: Plan = (*OWN, (1e-3, 200), (1e-2, 200), (1e-4, 100))
 _WINDOW, _BETTER = 75, 0.999
 _WRONG, _WRONG_PLACES, _UNEXPLAINED = 0.05, 0.2, 0.1
 _STILL = 5
+_ASIDE = 0.1
 
 
 class OutOfTimeError(Exception):
@@ -49,6 +51,8 @@ class Bench:
     steps: int = 0
     left_out: list[str] = field(default_factory=list)
     effort: Effort = field(default_factory=Effort)
+    over: str = ""
+    """Why nothing more is tried."""
 
     def step(self, double: Double, loss: torch.Tensor, optimizer: Optimizer | None = None) -> None:
         """Make one step.
@@ -63,11 +67,17 @@ class Bench:
 
     def made(self, name: str, check: Callable[[], Any], otherwise: Any) -> Any:
         """Return what a check gives, or `otherwise` where it cannot be made."""
+        if self.over:
+            self.left_out.append(f"{name} ({self.over})")
+            return otherwise
         try:
             return check()
         except OutOfTimeError:
             self.left_out.append(f"{name} (its steps take too long here)")
-        except Exception as error:  # noqa: BLE001  (a check must not break what it looks at)
+        except TimeLimit as error:  # what hangs in a try hangs in a run, whose end says so
+            self.over = f"trying {error}"
+            self.left_out.append(f"{name} ({self.over})")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (a check must not break what it looks at)
             self.left_out.append(f"{name} ({sentence(error)})")
         return otherwise
 
@@ -76,6 +86,8 @@ def attempts(bench: Bench, batch: tuple[torch.Tensor, torch.Tensor], made: list[
     """Try with the training's own optimizer, and with Adam, until an attempt is successful."""
     if len(batch[0]) < 2:
         raise ValueError(f"{len(batch[0])} samples are too few")
+    if _aims_elsewhere(bench.parts, batch[1]):
+        raise ValueError("the loss is not least where the outputs are the targets: what it takes for right is unknown")
     for rate, most in plan:
         double = Double.of(bench.parts).without_dropout()
         learning = [p for p in double.model.parameters() if p.requires_grad]
@@ -118,6 +130,20 @@ def _learn(
             if still == _STILL:  # an exact zero for every weight: nothing will move any more
                 return None
     return None
+
+
+@torch.no_grad()
+def _aims_elsewhere(parts: Parts, targets: torch.Tensor) -> bool:
+    """Whether a loss of numbers is least beside the targets: of their logarithms, say."""
+    if parts.facts.kind is not TargetKind.REAL:
+        return False
+    aside = _ASIDE * float(targets.float().std())
+    try:
+        loss = copy.deepcopy(parts.original)
+        below, at, above = (float(loss(targets + shift, targets)) for shift in (-aside, 0.0, aside))
+    except Exception:  # noqa: BLE001  (a user's loss may refuse its targets as outputs in any way)
+        return False
+    return (below < at) != (above < at)
 
 
 def _fits(parts: Parts, outputs: torch.Tensor, targets: torch.Tensor) -> bool:

@@ -37,6 +37,8 @@ def _classes(facts: Facts) -> list[int]:
         return list(range(min(8, len(facts.targets))))
     if facts.kind is TargetKind.BINARY:
         return [0, 1]
+    if facts.kind is TargetKind.MULTI_LABEL and (facts.classes == 1 or facts.targets.dim() > 2):
+        return [0, 1]  # a map: off everywhere, or on
     if facts.kind is TargetKind.MULTI_LABEL:
         return list(range(min(_MOST, facts.classes)))
     seen = [label for label, count in enumerate(facts.counts) if count]
@@ -74,7 +76,9 @@ def _targets(facts: Facts, classes: list[int]) -> torch.Tensor:
         mean, std = rows.float().mean(), rows.float().std()
         far = abs(float(mean)) > _PLAIN[1] or not _PLAIN[0] <= float(std) <= _PLAIN[1]
         return ((rows - mean) / std).to(like.dtype) if far and float(std) > 0 else rows
-    if facts.kind in (TargetKind.ONE_HOT, TargetKind.MULTI_LABEL):
-        return torch.eye(like.shape[1])[classes].to(like.dtype)
+    labels = facts.kind is TargetKind.MULTI_LABEL and like.dim() == 2 and like.shape[1] > 1
+    if facts.kind is TargetKind.ONE_HOT or labels:
+        rows = torch.eye(like.shape[1])[classes].reshape(len(classes), -1, *[1] * (like.dim() - 2))
+        return rows.expand(-1, -1, *like.shape[2:]).to(like.dtype).contiguous()
     rest = like.shape[1:]
     return torch.tensor(classes).reshape(-1, *[1] * len(rest)).expand(-1, *rest).to(like.dtype).contiguous()

@@ -83,8 +83,9 @@ def _slope(parts: Parts, scores: torch.Tensor, *, squashed: bool) -> tuple[float
     if squashed:
         taken = logits.softmax(1) if parts.facts.kind in _EXCLUSIVE else logits.sigmoid()
     loss = copy.deepcopy(parts.original)(taken, parts.facts.targets[:_SAMPLES].detach().to(parts.device))
-    slopes = torch.autograd.grad(loss, logits)[0]
-    return float(loss.detach()), float(slopes.abs().max())
+    slopes = torch.autograd.grad(loss, logits, allow_unused=True)[0] if loss.requires_grad else None
+    # What hangs on no output has no slope to judge: that no gradient arrives is said of it.
+    return float(loss.detach()), 1.0 if slopes is None else float(slopes.abs().max())
 
 
 def first_loss(parts: Parts, setting: Setting, loss: float) -> list[Finding]:

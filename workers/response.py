@@ -116,7 +116,7 @@ def rescaled(parts: Parts, seen: Glance) -> list[Finding]:
 def mode(_parts: Parts, seen: Glance) -> list[Finding]:
     """Find a forward pass that sets the mode itself, or does not heed it."""
     if seen.asleep:
-        message = f"the forward pass itself puts {_some(seen.asleep)} into evaluation mode: it trains without"
+        message = f"the forward pass itself puts {_some(seen.asleep)} into evaluation mode, in training too"
         return [Finding("mode", "warning", message)]
     if seen.awake:
         message = f"the forward pass itself puts {_some(seen.awake)} into training mode, in evaluation too"

@@ -33,6 +33,7 @@ from remedy.workers.preflight import Preflight, examined, refuse_guessing, tried
 from remedy.workers.result import RunResult
 from remedy.workers.routine import Routine, tell_clipping
 from remedy.workers.run import PROGRESS_SECONDS, setting_of
+from remedy.workers.untended import Untended
 
 _MOST_REPORTS = 200
 
@@ -52,6 +53,7 @@ class Survey:
         self._found: Preflight | None = None
         self._steps = self._losses = self._batches = self._scheduled = 0
         self._routine: Routine | None = None
+        self._untended: Untended | None = None
         tell_clipping(self._clipping)
         self._reported: dict[str, float] = {}
         self._reports: list[int] = []
@@ -160,6 +162,7 @@ class Survey:
         parts.model.train()
         seed_all(derive(order.seed, "training"))
         self._parts, self._routine = parts, self._routine_of(given, parts)
+        self._untended = Untended.of(parts.model, parts.optimizer)
         new = handed(given, parts, self, ordered=True)
         for old, part in zip(given.arguments, new, strict=True):
             if old is not None and old is given.scheduler:
@@ -181,6 +184,8 @@ class Survey:
             raise InputError("the script never called remedy.prepare; it needs the line to be watched and changed")
         if not self._steps:
             raise InputError("the script made no optimizer step with what remedy.prepare returned")
+        if self._untended is not None:
+            self._untended.refuse_trained()
         if not self._losses:
             raise InputError("the script never called the loss that remedy.prepare returned; it may use that one")
         if not self._reports:

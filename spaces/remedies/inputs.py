@@ -14,7 +14,6 @@ from remedy.spaces.slot import Slot
 _CENTRED, _NARROW, _WIDE = 0.1, 0.5, 2.0
 _CONSTANT = 1e-6
 _FAR, _TAIL = 5.0, 20.0
-_MANY = 100_000
 
 
 def _rows(inputs: torch.Tensor) -> torch.Tensor:
@@ -37,6 +36,13 @@ def _means_and_spreads(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     spreads = torch.nan_to_num((rows - means).square().nanmean(0).sqrt())
     spreads = torch.where(spreads > _CONSTANT * max(spread, _CONSTANT), spreads, torch.ones_like(spreads))
     return _shaped(means, inputs), _shaped(spreads, inputs)
+
+
+def _finite(inputs: torch.Tensor) -> torch.Tensor:
+    """Return the rows of features that are finite, 100,000 to 200,000 of them at most."""
+    rows = _rows(inputs)
+    rows = rows[torch.isfinite(rows).all(1)]
+    return rows[:: max(1, len(rows) // 100_000)].float()
 
 
 class Repair(nn.Module):
@@ -99,6 +105,45 @@ class Clip(nn.Module):
         return torch.minimum(torch.maximum(inputs, self.low.to(inputs)), self.high.to(inputs))
 
 
+def _fitted_min_max(inputs: torch.Tensor) -> Standardise:
+    rows = _finite(inputs)
+    low, high = rows.amin(0), rows.amax(0)
+    half = (high - low) / 2
+    half = torch.where(half > 0, half, torch.ones_like(half))
+    return Standardise(_shaped((low + high) / 2, inputs), _shaped(half, inputs))
+
+
+def _fitted_robust_scale(inputs: torch.Tensor) -> nn.Module:
+    low, middle, high = (_finite(inputs).quantile(share, 0) for share in (0.25, 0.5, 0.75))
+    spread = torch.where(high > low, high - low, torch.ones_like(high))
+    bound = _shaped(torch.full_like(middle, _FAR), inputs)
+    return nn.Sequential(Standardise(_shaped(middle, inputs), _shaped(spread, inputs)), Clip(-bound, bound))
+
+
+def _fitted_clip(inputs: torch.Tensor, q: float) -> Clip:
+    rows = _finite(inputs)
+    return Clip(_shaped(rows.quantile(1 - q, 0), inputs), _shaped(rows.quantile(q, 0), inputs))
+
+
+def _fitted_signed_log(inputs: torch.Tensor) -> SignedLog:
+    sizes = _finite(inputs).abs()
+    size = sizes.median(0).values
+    size = torch.where(size > 0, size, sizes.mean(0).clamp_min(_CONSTANT))
+    return SignedLog(_shaped(size, inputs))
+
+
+def _python(made: str, *define: object) -> Python:
+    """Return the code that fits a transform on the train set and puts it before the model."""
+    return Python(
+        define=(_rows, _shaped, _finite, *define),
+        model=f"""
+transform = {made}
+model.register_forward_pre_hook(lambda module, args: (transform(args[0]), *args[1:]))
+""",
+        needs=("every",),
+    )
+
+
 @remedy(
     Slot.INPUTS,
     treats=("non_finite",),
@@ -149,8 +194,7 @@ def standardise(transform: nn.Module | None, *, facts: Facts) -> Change:
         raise Inapplicable(f"the inputs are standardised already: mean {mean:.2g}, standard deviation {spread:.2g}")
     made = Standardise(*_means_and_spreads(inputs))
     told = f"{made.mean.numel()} feature(s) of mean {mean:.3g} and standard deviation {spread:.3g} -> 0 and 1 each"
-    every = abs(len(inputs) / facts.batch_size - facts.steps_per_epoch) < 1
-    return Change(_after(transform, made), told, {"every": True} if every else {})
+    return Change(_after(transform, made), told, _said(facts))
 
 
 @remedy(
@@ -158,6 +202,7 @@ def standardise(transform: nn.Module | None, *, facts: Facts) -> Change:
     treats=("exploding_gradient", "accuracy_collapse", "vanishing_gradient", "chance_plateau", "dead_units"),
     invasiveness=3,
     source="UMLAUT: inputs outside [-1, 1]; LeCun et al. 1998; catalogue R01",
+    python=_python("_fitted_min_max(train_inputs)", Standardise, _fitted_min_max),
 )
 def min_max(transform: nn.Module | None, *, facts: Facts) -> Change:
     """Shifts and scales every feature (every channel of images) to the range from -1 to 1."""
@@ -165,11 +210,8 @@ def min_max(transform: nn.Module | None, *, facts: Facts) -> Change:
     low, high = rows.amin(0), rows.amax(0)
     if float(low.min()) >= -_WIDE and float(high.max()) <= _WIDE and float((high - low).max()) > 1:
         raise Inapplicable(f"the inputs lie between {float(low.min()):.3g} and {float(high.max()):.3g} already")
-    half = (high - low) / 2
-    half = torch.where(half > 0, half, torch.ones_like(half))
-    made = Standardise(_shaped((low + high) / 2, inputs), _shaped(half, inputs))
     told = f"{low.numel()} feature(s) between {float(low.min()):.3g} and {float(high.max()):.3g} -> -1 and 1 each"
-    return Change(_after(transform, made), told)
+    return Change(_after(transform, _fitted_min_max(inputs)), told, _said(facts))
 
 
 @remedy(
@@ -177,6 +219,7 @@ def min_max(transform: nn.Module | None, *, facts: Facts) -> Change:
     treats=("exploding_gradient", "accuracy_collapse", "chance_plateau", "dead_units"),
     invasiveness=3,
     source="scikit-learn RobustScaler; catalogue R01",
+    python=_python("_fitted_robust_scale(train_inputs)", f"_FAR = {_FAR}", Standardise, Clip, _fitted_robust_scale),
 )
 def robust_scale(transform: nn.Module | None, *, facts: Facts) -> Change:
     """Shifts and scales every feature by its median and quartiles, which outliers do not move, and cuts what is far."""
@@ -186,11 +229,9 @@ def robust_scale(transform: nn.Module | None, *, facts: Facts) -> Change:
     if float(middle.abs().max()) < _CENTRED and float((rows - middle).abs().max()) <= _FAR * _WIDE:
         raise Inapplicable("the inputs are centred already, and none is far from its feature's median")
     spread = torch.where(spread > 0, spread, torch.ones_like(spread))
-    bound = torch.full_like(middle, _FAR)
-    scaled = Standardise(_shaped(middle, inputs), _shaped(spread, inputs))
-    made = nn.Sequential(scaled, Clip(_shaped(-bound, inputs), _shaped(bound, inputs)))
     told = f"{middle.numel()} feature(s) of median {float(middle.mean()):.3g} and quartile range"
-    return Change(_after(transform, made), f"{told} {float(spread.mean()):.3g} -> 0 and 1 each, cut at +-{_FAR:g}")
+    told += f" {float(spread.mean()):.3g} -> 0 and 1 each, cut at +-{_FAR:g}"
+    return Change(_after(transform, _fitted_robust_scale(inputs)), told, _said(facts))
 
 
 @remedy(
@@ -198,6 +239,7 @@ def robust_scale(transform: nn.Module | None, *, facts: Facts) -> Change:
     treats=("exploding_gradient", "non_finite", "accuracy_collapse", "chance_plateau"),
     invasiveness=3,
     source="TheDeepChecker (TOSEM'22); winsorising; catalogue R02",
+    python=_python("_fitted_clip(train_inputs, $q)", Clip, _fitted_clip),
     q=Float(0.9, 0.999),
 )
 def winsorise(transform: nn.Module | None, *, q: float = 0.98, facts: Facts) -> Change:
@@ -210,7 +252,7 @@ def winsorise(transform: nn.Module | None, *, q: float = 0.98, facts: Facts) -> 
     if not int(out):
         raise Inapplicable("no input is far outside the range of the others of its feature")
     told = f"{int(out)} outlying values of {rows.numel()}: every feature cut at its quantiles {1 - q:.3g} and {q:.3g}"
-    return Change(_after(transform, Clip(_shaped(low, inputs), _shaped(high, inputs))), told)
+    return Change(_after(transform, _fitted_clip(inputs, q)), told, _said(facts))
 
 
 @remedy(
@@ -218,26 +260,31 @@ def winsorise(transform: nn.Module | None, *, q: float = 0.98, facts: Facts) -> 
     treats=("exploding_gradient", "non_finite", "accuracy_collapse", "chance_plateau"),
     invasiveness=3,
     source="TheDeepChecker (TOSEM'22); log transform of long tails; catalogue R02",
+    python=_python("_fitted_signed_log(train_inputs)", f"_CONSTANT = {_CONSTANT}", SignedLog, _fitted_signed_log),
 )
 def signed_log(transform: nn.Module | None, *, facts: Facts) -> Change:
     """Takes the logarithm of every feature's size, with its sign, so that long tails come in."""
     rows, inputs = _finite_rows(facts)
-    size = rows.abs().median(0).values
-    size = torch.where(size > 0, size, rows.abs().mean(0).clamp_min(_CONSTANT))
+    made = _fitted_signed_log(inputs)
+    size = made.size.flatten()
     ratio = float((rows.abs().amax(0) / size).max())
     if ratio < _TAIL:
         raise Inapplicable(f"no feature has a long tail: the largest value is {ratio:.3g} times the median size")
     told = f"{size.numel()} feature(s) -> sign(x) log(1 + |x| / median size); the largest was {ratio:.3g} median sizes"
-    return Change(_after(transform, SignedLog(_shaped(size, inputs))), told)
+    return Change(_after(transform, made), told, _said(facts))
 
 
 def _finite_rows(facts: Facts) -> tuple[torch.Tensor, torch.Tensor]:
     inputs = _real(facts)
-    rows = _rows(inputs)
-    rows = rows[torch.isfinite(rows).all(1)]
+    rows = _finite(inputs)
     if not len(rows):
         raise Inapplicable("no input of the train set is finite")
-    return rows[:: max(1, len(rows) // _MANY)].float(), inputs
+    return rows, inputs
+
+
+def _said(facts: Facts) -> dict[str, bool]:
+    """Return what tells a remedy's Python code that it was fitted on every sample, as that code is."""
+    return {"every": True} if abs(len(facts.every_input) / facts.batch_size - facts.steps_per_epoch) < 1 else {}
 
 
 def _real(facts: Facts) -> torch.Tensor:

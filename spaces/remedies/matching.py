@@ -111,7 +111,8 @@ def mismatch(objective: Objective, facts: Facts) -> str:
         return f"{ends}{odd}"
     softmaxed = exclusive and summed and wants.name == ""  # one softmax too many: another check says so
     if wants.known and not softmaxed and not _right(head, wants, summed=summed):
-        return f"{ends}, but the loss takes what {wants.name or 'no activation'} gives"
+        taken_for = f"what {wants.name} gives" if wants.name else "logits: outputs without an activation"
+        return f"{ends}, but the loss takes {taken_for}"
     if isinstance(objective.criterion.loss, nn.CrossEntropyLoss) and not exclusive:
         return f"CrossEntropyLoss is for exclusive classes, but the targets are of the kind {facts.kind.value!r}"
     return ""

@@ -92,6 +92,9 @@ def test_run_with_a_fix_and_check_and_plan(remedy):
     assert plan["steps"] == 200
     assert plan["closed_because"]["budget"] == "the script decides how long it trains"
     assert "budget" not in plan["slots"]
+    said = remedy("plan", target, "--goal", "0.85").out
+    for slot in ("batch_size", "averaging", "precision", "budget"):
+        assert f"closed: {slot}, since {plan['closed_because'][slot]}" in " ".join(said.split())
     assert not (remedy.home / "studies").exists()
 
 

@@ -218,8 +218,22 @@ def test_a_sound_training_is_left_in_peace(name):
 # ---------------------------------------------------------------- easy data
 
 
+def maps(width):
+    """A map of classes, one-hot or as labels that stand side by side."""
+    pictures, _ = images()
+    levels = (pictures > torch.tensor([-9.0, 0.0, 0.5])[:width].reshape(1, -1, 1, 1)).float()
+    one = F.one_hot(levels.sum(1).long() - 1, width).movedim(-1, 1).float()
+    return pictures, one, levels
+
+
+def map_net(width):
+    return lambda: nn.Conv2d(1, width, 3, padding=1)
+
+
 SHAPES = (
     b.training,
+    lambda: b.training(maps(3)[:2], model=map_net(3), goal=0.95),
+    lambda: b.training(maps(3)[::2], model=map_net(3), loss=nn.BCEWithLogitsLoss(), goal=0.95),
     b.numbers,
     lambda: b.binary(loss=nn.BCEWithLogitsLoss()),
     b.softmax_of_labels,
@@ -310,6 +324,37 @@ def test_it_comes_back_from_json():
 
 def test_gradients_written_by_hand_are_copied_with_their_model():
     assert looked(b.training(model=b.stack(activation=Handmade))).probation.own[0].learnt is not None
+
+
+def counted(**own):
+    """Counts, learnt through the logarithm of their rate."""
+    inputs, _ = b.curve()
+    counts = torch.poisson((0.5 * inputs[:, :1] + 0.5).exp(), generator=b.drawn(40))
+    return b.numbers((inputs, counts), loss=nn.PoissonNLLLoss(), metric="loss", goal=0.5, **own)
+
+
+def test_a_loss_that_takes_something_else_for_right_is_not_judged_by_distance():
+    found = looked(counted())
+    assert any("not least where the outputs are the targets" in told for told in found.probation.left_out)
+    assert decision(found.probation, found.findings, converged=False) == ""
+
+
+class Mapped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_a_map_of_yes_and_no_has_easy_data_too():
+    pictures, _ = images()
+    masks = (F.avg_pool2d(pictures, 3, 1, 1) > 0).float()
+    found = looked(b.training((pictures, masks), model=Mapped, loss=nn.BCEWithLogitsLoss(), goal=0.95))
+    assert found.probation.left_out == ()
+    assert found.probation.classes == 2
+    assert "and 2 easy inputs in" in decision(found.probation, found.findings, converged=False)
 
 
 def test_one_sample_is_too_few():

@@ -406,6 +406,12 @@ def test_words_of_a_text_are_never_balanced_and_need_no_warning():
     assert shown.findings == ()
 
 
+def test_a_loss_that_hangs_on_no_output_is_said_and_nothing_is_left_out():
+    shown = looked(b.training(loss=lambda outputs, _: outputs.argmax(1).float().mean().requires_grad_()))
+    assert [finding.check for finding in shown.findings] == ["no_gradient"]
+    assert shown.left_out == ()
+
+
 def test_one_cause_is_said_once():
     """Unscaled inputs make the first loss large, and equal ones leave the signal even: the cause is said."""
     causes = {"same_inputs": all_zero_inputs, "input_scale": lambda: b.training(grey_values(), model=Bytes)}

@@ -173,6 +173,22 @@ def test_a_scaled_step_is_seen_unscaled_and_a_skipped_one_not_at_all(tmp_path):
     assert math.isclose(*first, rel_tol=0.05)
 
 
+def test_a_gradient_rule_sees_gradients_that_are_not_scaled(tmp_path):
+    prepare = "scaler = torch.amp.GradScaler('cpu', init_scale=1024.0)\n" + scripts.PREPARE
+    noted = "before = [p.detach().clone() for p in model.parameters()]\n" + textwrap.dedent(SCALED).replace(
+        "epoch == 0", "False"
+    )
+    noted += "moved = sum(float((p.detach() - q).square().sum()) for p, q in zip(model.parameters(), before)) ** 0.5\n"
+    noted += "print('moved', moved)\n"
+    path = scripts.written(tmp_path, scripts.text(step=noted, prepare=prepare, epochs=2))
+    params = {"gradient": "clip_norm", "clip_norm.max_norm": 0.1}
+    result, _, log = scripts.forked(scripts.order_of(path, KNOWN, params), tmp_path)
+    assert result.outcome is Outcome.MISSED, (result, log)
+    moved = [float(line.split()[1]) for line in log.splitlines() if line.startswith("moved")]
+    assert len(moved) == 20
+    assert max(moved) == pytest.approx(0.01 * 0.1, rel=1e-3), "the learning rate times the norm allowed"
+
+
 def test_what_is_validated_is_no_observation(tmp_path):
     loop = scripts.LOOP.replace("right +=", "loss_fn(outputs * 1e30, b); right +=")
     result = door_b(tmp_path, loop=loop)
@@ -234,21 +250,37 @@ def test_the_script_may_end_itself(tmp_path, how):
         assert "raise ValueError('three')" in result.trace
 
 
-def test_nothing_goes_on_after_a_verdict(tmp_path):
-    swallowing = """
-        try:
-            optimizer.zero_grad()
-            loss_fn(model(a), b).backward()
-            optimizer.step()
-        except BaseException:
-            pass
-        finally:
-            last = (epoch, place)
-    """
-    after = "print('STILL HERE')"
-    path = scripts.written(
-        tmp_path, scripts.text(step=swallowing, after=after, optimizer=scripts.OPTIMIZER.replace("0.01", "1e20"))
-    )
+SWALLOWED = """
+    try:
+        optimizer.zero_grad()
+        loss_fn(model(a), b).backward()
+        optimizer.step()
+    {handler}
+        pass
+    finally:
+        last = (epoch, place)
+"""
+ROUND_ALL = """
+import atexit
+atexit.register(print, 'STILL HERE')
+while True:
+    try:
+{loop}
+        break
+    except:
+        print('STILL HERE')
+"""
+
+
+@pytest.mark.parametrize("handler", ["except Exception:", "except:", "except BaseException:", "all of it"])
+def test_nothing_goes_on_after_a_verdict(tmp_path, handler):
+    step = scripts.STEP if handler == "all of it" else SWALLOWED.format(handler=handler)
+    far = scripts.OPTIMIZER.replace("0.01", "1e20")
+    content = scripts.text(step=step, after="print('STILL HERE')", optimizer=far)
+    if handler == "all of it":
+        before, begin, loop = content.partition("for epoch in")
+        content = before + ROUND_ALL.format(loop=textwrap.indent(begin + loop, " " * 8))
+    path = scripts.written(tmp_path, content)
     result, _, log = scripts.forked(scripts.order_of(path, KNOWN), tmp_path)
     assert result.outcome is Outcome.COLLAPSED, (result, log)
     assert result.steps == result.verdict.step < 200
@@ -340,6 +372,16 @@ REFUSED = {
     "two optimizers": (
         {"prepare": "remedy.prepare(model, loss_fn, optimizer, torch.optim.SGD(model.parameters(), 1.0), loader)"},
         "2 of the kind optimizer (SGD and SGD)",
+    ),
+    "a second optimizer": (
+        {
+            "optimizer": (
+                "optimizer = torch.optim.SGD(model[0].parameters(), lr=0.01)\n"
+                "other = torch.optim.Adam(model[2].parameters())"
+            ),
+            "step": scripts.STEP + "    other.step(); other.zero_grad()\n",
+        },
+        "2.weight, 2.bias: trained past the optimizer that remedy.prepare was given",
     ),
     "two models": ({"prepare": "remedy.prepare(model, nn.Linear(2, 2), loss_fn, optimizer, loader)"}, "two modules"),
     "no loader": ({"prepare": "remedy.prepare(model, loss_fn, optimizer)"}, "was not given the DataLoader"),

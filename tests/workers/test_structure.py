@@ -14,7 +14,7 @@ FAULTS = {
     b.relu_under_a_log_loss: ("objective", "ends in relu, which gives neither", "match_objective"),
     b.linear_under_a_log_loss: ("objective", "ends in no activation, but the loss takes", "match_objective"),
     b.tanh_under_a_log_loss: ("objective", "ends in tanh", "match_objective"),
-    b.sigmoid_before_logits: ("objective", "ends in sigmoid, but the loss takes what no activation", "match_objective"),
+    b.sigmoid_before_logits: ("objective", "ends in sigmoid, but the loss takes logits", "match_objective"),
     b.entropy_of_one_column: ("objective", "CrossEntropyLoss is for exclusive classes", "match_objective"),
     b.relu_before_logits: ("objective", "ends in relu", "match_objective"),
     b.sigmoid_with_categorical: ("objective", "ends in sigmoid, but the loss takes", "match_objective"),
