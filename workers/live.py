@@ -135,7 +135,7 @@ class Live:
         step = self._step + 1
         kept = step % max(1, math.ceil(self._parts_.steps / VALIDATIONS)) == 0
         sampled = kept or step in self._script.reports or self._end_of_epoch or self._pace.due(step)
-        self._gradients = self._probe.gradients(snapshot=kept) if sampled else None
+        self._gradients = self._probe.gradients(snapshot=kept or self._pace.close(step)) if sampled else None
         losses, self._losses = self._losses, []
         return torch.stack(losses).mean() if losses else torch.tensor(math.nan)
 

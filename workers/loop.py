@@ -59,7 +59,7 @@ def train(training: Training, parts: Parts, checkpoint: Checkpoint | None = None
             step += 1
             last, end_of_epoch = step == parts.steps, place == count
             validating = last or end_of_epoch or step % validate_every == 0
-            kept = step % validate_every == 0
+            kept = step % validate_every == 0 or pace.close(step)
             for observation in live.update(batch, step, validating=validating, snapshot=kept):
                 pace.see(observation)
                 yield observation

@@ -27,6 +27,7 @@ _EARLY = 0.05
 _WARY = 10
 _RISEN = 0.1
 _QUIET, _LOUD = 0.1, 10.0
+_STILL = 1e-6
 # Nanoseconds, as benchmarks/overhead.py measures them on one busy core, torch 2.13; only their ratios count.
 _NODE, _MULTIPLY, _UPDATE = 70_000, 0.038, 6.2
 _LOOK, _TENSOR, _NUMBER = 650_000, 30_000, 0.76
@@ -118,13 +119,15 @@ class Pace:
         if not self.every:
             self.every = min(_MOST * self.dense, max(self.dense, math.ceil(price.ratio / SHARE)))
 
+    def close(self, step: int) -> bool:
+        """Whether the run is looked at closely: at its beginning, and while something looks wrong."""
+        return self._wary > 0 or step <= _EARLY * self.steps
+
     def due(self, step: int) -> bool:
         """Whether the step is looked at."""
         if step in (1, self.steps):
             return True
-        if step % self.dense:
-            return False
-        return self._wary > 0 or step <= _EARLY * self.steps or step - self._last >= self.every
+        return step % self.dense == 0 and (self.close(step) or step - self._last >= self.every)
 
     def see(self, seen: Observation) -> None:
         """Take a look into account."""
@@ -144,4 +147,6 @@ class Pace:
         # A gradient that shrinks while the loss is still high is no sign of having learnt.
         odd = odd or not norm <= _LOUD * usual or (norm < _QUIET * usual and loss > self._first / 2)
         self._norms = [*self._norms[1 - LONGEST :], norm]
-        return odd or any(layer.zero_share >= 1 for layer in seen.layers)
+        # NaN, where it was not measured, is not below anything.
+        still = any(layer.update_ratio < _STILL for layer in seen.layers)
+        return odd or still or any(layer.zero_share >= 1 for layer in seen.layers)

@@ -20,7 +20,7 @@ from remedy.workers.statistics import figures, read
 _MATRIX = 2
 _COUNTED = 1 << 14
 _NEARLY = 0.9999
-_SNAPSHOT_LIMIT = 10_000_000
+_SNAPSHOT_LIMIT, _FEW = 10_000_000, 1 << 17
 _RELU_MODULES = (nn.ReLU, nn.ReLU6)
 _RELU_CALLS = {torch.relu, torch.Tensor.relu, F.relu, F.relu6}
 
@@ -46,7 +46,7 @@ class Probe:
         self._weights = [(name, p) for name, p in named if p.dim() >= _MATRIX]
         self._parameters = [p for _, p in named]
         self._places = [place for place, (_, p) in enumerate(named) if p.dim() >= _MATRIX]
-        self._snapshots = sum(p.numel() for _, p in self._weights) <= _SNAPSHOT_LIMIT
+        self._numbers = sum(p.numel() for _, p in self._weights)
         self._before: list[torch.Tensor] = []
         relus = ((name, m) for name, m in parts.model.named_modules() if isinstance(m, _RELU_MODULES))
         self._relus = {f"{name} ({type(m).__name__})": m for name, m in relus}
@@ -57,10 +57,11 @@ class Probe:
 
         A share is counted in full where the norm is 0, and on a GPU; elsewhere, since counting takes ten times as long
         as the norm, on every so manyth entry of a large weight. `snapshot` keeps the weights, so that `moved` can
-        say how far the step moves them.
+        say how far the step moves them; that of a few costs next to nothing, and they are kept always.
         """
         held = {place: _dense(p.grad) for place, p in enumerate(self._parameters) if p.grad is not None}
-        self._before = [p.detach().clone() for _, p in self._weights] if snapshot and self._snapshots else []
+        numbers, limit = self._numbers, _SNAPSHOT_LIMIT if snapshot else _FEW
+        self._before = [p.detach().clone() for _, p in self._weights] if numbers <= limit else []
         device = self._parameters[0].device if self._parameters else torch.device("cpu")
         nothing = torch.zeros((), device=device)
         if not held:
