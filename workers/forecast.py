@@ -41,7 +41,7 @@ class Limits:
     travel_from: float = 0.2
     late: float = 0.9
     falling: float = 3.0
-    slow_from: float = 0.6
+    slow_from: float = 0.5
     slow: float = 2.0
     far: float = -0.5
     far_from: float = 0.3
@@ -69,7 +69,7 @@ class Forecast:
         """Take an observation into account; return why the run is given up, or nothing."""
         setting, limits = self._setting, self._limits
         self._see(seen)
-        if seen.metric is None or seen.step <= setting.warmup or len(self._course) < 2 * _MEAN:
+        if seen.metric is None or seen.step <= setting.warmup or len(self._course) <= _MEAN:
             return ""
         done = seen.step / setting.steps
         now = _mean(self._course[-_MEAN:])
@@ -105,7 +105,7 @@ class Forecast:
     def _too_still(self, seen: Observation) -> str:
         rising = self._rates[-1] > 1.05 * self._rates[len(self._rates) // 2]
         grows = self._norms.grows or any(moves.grows for moves in self._moves.values())
-        if rising or grows or len(self._updates) < 2 * _MEAN:
+        if rising or grows or len(self._updates) <= _MEAN:
             return ""
         # The first steps of Adam are larger than all that follow.
         late = self._updates[len(self._updates) // 5 :]
