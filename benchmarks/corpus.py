@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -35,8 +36,9 @@ from remedy.spaces.metric import meets
 from remedy.spaces.objective import TargetKind
 from remedy.spaces.parts import Parts
 from remedy.spaces.process import reset_process
+from remedy.workers import pace
 from remedy.workers.detectors.guessing import progress
-from remedy.workers.loop import train
+from remedy.workers.loop import VALIDATIONS, train
 from remedy.workers.observation import Activation, Layer, Observation, Outputs, Setting
 from remedy.workers.run import setting_of
 
@@ -66,7 +68,7 @@ class Look:
     saturated: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """One recorded run.
 
@@ -114,6 +116,31 @@ class Trace:
         return max(late, default=0) / self.setting.steps
 
 
+def paced(trace: Trace) -> list[Observation]:
+    """Return what is seen of a run at the sparsest that its pace permits; the corpus holds every look."""
+    setting = trace.setting
+    steps = pace.Pace(setting.steps, every=pace._MOST * pace.interval(setting.steps))  # noqa: SLF001  (what it may be at most)
+    validating = max(1, math.ceil(setting.steps / VALIDATIONS))
+    seen, skipped = [], []
+    for look in trace.looks:
+        now = look.seen
+        if now.metric is None and not steps.due(now.step):
+            skipped.append(now)
+            continue
+        if skipped:
+            losses = [each.mean_loss for each in (*skipped, now) if math.isfinite(each.mean_loss)]
+            broken = [each.loss for each in (*skipped, now) if not math.isfinite(each.loss)]
+            mean = sum(losses) / len(losses) if losses else math.nan
+            now = dataclasses.replace(now, mean_loss=mean, loss=broken[0] if broken else now.loss)
+            skipped = []
+        if now.step % validating:  # updates are measured at validations only
+            layers = tuple(dataclasses.replace(layer, update_ratio=math.nan) for layer in now.layers)
+            now = dataclasses.replace(now, layers=layers)
+        steps.see(now)
+        seen.append(now)
+    return seen
+
+
 # ---------------------------------------------------------------- recording
 
 
@@ -127,7 +154,8 @@ def record(kind: Kind, seed: int) -> Trace:
         parts = assemble(training, Combination(), {}, seed=seed, data_seed=0)
         setting = setting_of(training, parts)
         peers = _Peers(parts)
-        looks = tuple(peers.look(seen) for seen in train(training, parts))
+        with mock.patch.object(pace, "SHARE", math.inf):  # looked at as often as can be, whatever it costs
+            looks = tuple(peers.look(seen) for seen in train(training, parts))
     return Trace(kind.name, kind.role, kind.search, seed, setting, looks)
 
 

@@ -5,14 +5,15 @@ usage: python benchmarks/detection.py [--half judge|calibrate] [--kinds] [--miss
 
 Replays the corpus (corpus.py), and prints for each half on its own: the share of the doomed budget saved, doomed runs
 caught, healthy runs stopped, and the median step of a catch as a share of the budget. A run is doomed if it missed its
-goal at the end of its full budget; it counts as stopped wrongly only where it had not reached the goal yet. Every kind
+goal at the end of its full budget; it counts as stopped wrongly only where it had not reached the goal yet. Every run
 weighs the same; intervals are 95 %, from 2,000 draws of kinds and of seeds within (for healthy runs stopped: Wilson's,
 over runs, since a count of 0 has no spread).
 
+Ours see of a run what they see in a study, at its sparsest; the others get every look that the corpus has.
 `remedy` are the detectors: what they end is called collapsed. `+ forecast` adds the runs that a search ends because
 they will not make it in their budget (workers/forecast.py), which are called missed, never collapsed. `ours at that
-rate` is what both together would save if a coin also ended so many runs at their first step that as many healthy ones
-were stopped as the peer stops: a peer below that line tells doomed from healthy worse.
+rate` is what both together would save were they as impatient as the peer: runs at guessing given up not at nine tenths
+of the budget but as early as stops no more healthy runs than the peer does, and a coin for what is left of its rate.
 """
 
 from __future__ import annotations
@@ -23,16 +24,18 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from corpus import FOLDER, Trace, traces
+from corpus import FOLDER, Trace, paced, traces
 from corpus_kinds import KINDS, Role
 from peers import PEERS, Rule, Stops
 
 from remedy.spaces.metric import meets
 from remedy.workers.detectors.catalogue import detectors
-from remedy.workers.forecast import Forecast
+from remedy.workers.detectors.guessing import progress
+from remedy.workers.forecast import Forecast, Limits
 
 DRAWS = 2000
 COLLAPSED = 0.25
@@ -75,33 +78,70 @@ def judged(trace: Trace, stop: int | None) -> Judged:
 # ---------------------------------------------------------------- ours
 
 
+@cache
 def ours(trace: Trace) -> int | None:
     """Return the step at which our detectors end a run."""
     found = verdict(trace)
     return found[0] if found else None
 
 
+@cache
 def verdict(trace: Trace) -> tuple[int, str] | None:
     """Return the first stop of the whole catalogue, and its symptom."""
     watching = detectors(trace.setting)
-    for look in trace.looks:
+    for seen in paced(trace):
         for detector in watching:
-            said = detector.observe(look.seen)
+            said = detector.observe(seen)
             if said is not None and said.stops:
-                return look.seen.step, str(said.symptom)
+                return seen.step, str(said.symptom)
     return None
 
 
+@cache
 def forecast(trace: Trace) -> int | None:
     """Return the step at which the forecast gives a run up."""
     ahead = Forecast(trace.setting)
-    return next((look.seen.step for look in trace.looks if ahead.hopeless(look.seen)), None)
+    return next((seen.step for seen in paced(trace) if ahead.hopeless(seen)), None)
 
 
 def both(trace: Trace) -> int | None:
     """Return what comes first."""
     steps = [step for step in (ours(trace), forecast(trace)) if step is not None]
     return min(steps, default=None)
+
+
+def impatient(trace: Trace, late: float) -> int | None:
+    """Return the step at which a run is ended if one at guessing is given up so early."""
+    course = [(step, progress(trace.setting, value)) for step, value in trace.metrics]
+    best, stop = -math.inf, both(trace)
+    for step, now in course:
+        best = max(best, now)
+        if step >= late * trace.setting.steps and not best > Limits().chance:
+            return step if stop is None else min(step, stop)
+    return stop
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is saved of the doomed budget at a share of healthy runs stopped."""
+
+    saved: float
+    rate: float
+
+    def at(self, rate: float) -> float:
+        """Return what is saved with a coin for what is left of another rate."""
+        coin = (rate - self.rate) / (1 - self.rate) if self.rate < 1 else 0.0
+        return self.saved + (1 - self.saved) * coin
+
+
+def impatience(runs: Sequence[Trace]) -> list[Point]:
+    """Return what ours save with ever less patience."""
+    points = []
+    for late in range(20, -1, -1):
+        made = [judged(trace, impatient(trace, late / 20)) for trace in runs]
+        healthy = [run for run in made if not run.doomed]
+        points.append(Point(mean([run for run in made if run.doomed], saved), mean(healthy, lambda run: run.wrong)))
+    return points
 
 
 OURS: Mapping[str, Rule] = {
@@ -112,12 +152,9 @@ OURS: Mapping[str, Rule] = {
 # ---------------------------------------------------------------- shares
 
 
-def mean_of_kinds(runs: Sequence[Judged], value: Callable[[Judged], float]) -> float:
-    """Return the mean over kinds of the mean over their runs; NaN for no runs."""
-    kinds: dict[str, list[float]] = {}
-    for run in runs:
-        kinds.setdefault(run.kind, []).append(value(run))
-    return float(np.mean([np.mean(values) for values in kinds.values()])) if kinds else math.nan
+def mean(runs: Sequence[Judged], value: Callable[[Judged], float]) -> float:
+    """Return the mean over runs; NaN for none."""
+    return float(np.mean([value(run) for run in runs])) if runs else math.nan
 
 
 def interval(runs: Sequence[Judged], value: Callable[[Judged], float]) -> tuple[float, float]:
@@ -130,7 +167,7 @@ def interval(runs: Sequence[Judged], value: Callable[[Judged], float]) -> tuple[
     means = []
     for _ in range(DRAWS if values else 0):
         drawn = [values[place] for place in draw.integers(len(values), size=len(values))]
-        means.append(np.mean([np.mean(own[draw.integers(len(own), size=len(own))]) for own in drawn]))
+        means.append(np.mean(np.concatenate([own[draw.integers(len(own), size=len(own))] for own in drawn])))
     return (float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))) if means else (math.nan, math.nan)
 
 
@@ -168,7 +205,7 @@ class Score:
         doomed, healthy = [run for run in runs if run.doomed], [run for run in runs if not run.doomed]
         stops = [run.stop for run in doomed if run.stop < 1]
         return cls(
-            mean_of_kinds(doomed, saved), interval(doomed, saved), mean_of_kinds(doomed, caught),
+            mean(doomed, saved), interval(doomed, saved), mean(doomed, caught),
             interval(doomed, caught), sum(run.wrong for run in healthy), len(healthy),
             float(np.median(stops)) if stops else math.nan,
         )  # fmt: skip
@@ -178,12 +215,11 @@ class Score:
         """The share of healthy runs stopped."""
         return self.wrong / self.healthy if self.healthy else math.nan
 
-    def line(self, name: str, base: Score | None) -> str:
+    def line(self, name: str, curve: Sequence[Point]) -> str:
         low, high = wilson(self.wrong, self.healthy)
         at = ""
-        if base is not None:
-            coin = max(0.0, (self.rate - base.rate) / (1 - base.rate)) if base.rate < 1 else 1.0
-            level = base.saved + (1 - base.saved) * coin
+        if curve:
+            level = max(point.at(self.rate) for point in curve if point.rate <= self.rate)
             told = "even" if abs(level - self.saved) < EVEN else "ahead" if level > self.saved else "BEHIND"
             at = f"{level:>8.0%} {told}"
         return (
@@ -225,12 +261,11 @@ def compared(runs: Sequence[Trace]) -> dict[str, list[Judged]]:
     return {name: by_rule(rule, name, runs) for name, rule in {**OURS, **PEERS}.items()}
 
 
-def table(results: Mapping[str, Sequence[Judged]]) -> list[str]:
+def table(results: Mapping[str, Sequence[Judged]], curve: Sequence[Point]) -> list[str]:
     """Return the lines of the table over all kinds."""
-    base = Score.of(results["remedy + forecast"])
     lines = [HEADER]
     for name, runs in results.items():
-        lines.append(Score.of(runs).line(name, None if name in OURS else base))
+        lines.append(Score.of(runs).line(name, () if name in OURS else curve))
     return lines
 
 
@@ -319,7 +354,7 @@ def report(runs: Sequence[Trace], studies: Sequence[Sequence[Trace]], *, kinds: 
     )
     if runs:
         results = compared(runs)
-        print("\n".join(table(results)))
+        print("\n".join(table(results, impatience(runs))))
         if kinds:
             print("\n" + "\n".join(kinds_table(runs, results)))
         if missed:

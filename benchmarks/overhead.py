@@ -1,18 +1,23 @@
 #!/usr/bin/env python3
-"""What watching costs: step time of our loop, watched and not, over a plain PyTorch loop, paired in one run.
+"""What watching costs: step time of our loop with the probe on and off, and of a plain PyTorch loop, paired in one run.
 
-usage: python benchmarks/overhead.py [--steps N] [--repeats N]
+usage: python benchmarks/overhead.py [--steps N] [--repeats N] [--only NET] [--noise]
 
-Each repeat trains the same net three ways, in turns, from the same weights and batches; the ratios are medians over
-the repeats of times taken in the same turn. On a GPU, where there is one, and on one CPU thread otherwise.
+Each repeat trains the same net three ways, from the same weights and batches, in turns from one validation to the next;
+the ratios are medians over the repeats. All three validate at the same steps. On a GPU, where there is one, by the
+wall clock; otherwise on one CPU thread and by that thread's own time, so that other work on the machine counts less.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -22,9 +27,13 @@ import remedy
 from remedy.spaces.assembly import assemble
 from remedy.spaces.batches import split
 from remedy.spaces.combination import Combination
+from remedy.spaces.metric import tally
+from remedy.spaces.objective import TargetKind
 from remedy.spaces.parts import Parts
 from remedy.spaces.process import reset_process
-from remedy.workers import loop
+from remedy.workers import look, loop
+from remedy.workers.probe import Probe
+from remedy.workers.statistics import read
 
 BATCH = 64
 
@@ -52,8 +61,18 @@ class Transformer(nn.Module):
         return self.head(self.body(self.embed(inputs.reshape(-1, 8, 8))).mean(1))  # type: ignore[no-any-return]
 
 
-def training(model: Callable[[], nn.Module], steps: int) -> remedy.Training:
-    inputs, classes = torch.randn(2048, 64), torch.randint(0, 10, (2048,))
+NETS: Mapping[str, Callable[[], nn.Module]] = {
+    "MLP 64": mlp(64),
+    "MLP 1024": mlp(1024),
+    "CNN": cnn,
+    "transformer": Transformer,
+}
+
+
+def training(model: Callable[[], nn.Module], steps: int, *, noise: bool = False) -> remedy.Training:
+    inputs = torch.randn(2048, 64, generator=torch.Generator().manual_seed(0))
+    # Something that a few hundred steps learn; or nothing, which looks wrong throughout.
+    classes = torch.randint(0, 10, (2048,)) if noise else inputs[:, :10].argmax(1)
     data = TensorDataset(inputs, classes), TensorDataset(inputs[:64], classes[:64])
     return remedy.Training(
         model=model, data=lambda: data, loss=nn.CrossEntropyLoss(), optimizer=lambda p: torch.optim.Adam(p, lr=1e-3),
@@ -65,60 +84,121 @@ def built(plan: remedy.Training) -> Parts:
     return assemble(plan, Combination(), {}, seed=1, data_seed=0)
 
 
-def plain(plan: remedy.Training, parts: Parts) -> None:
-    step = 0
+def plain(plan: remedy.Training, parts: Parts) -> Iterator[None]:
+    """Train without us, with the validations that ours has; yields after each."""
+    every, judge = max(1, math.ceil(parts.steps / loop.VALIDATIONS)), parts.original
+    step, count = 0, len(parts.epochs)
     for _, batches in parts.epochs.epochs():
-        for batch in batches:
+        for place, batch in enumerate(batches, start=1):
             inputs, targets = split(batch)
             parts.optimizer.zero_grad(set_to_none=True)
             plan.loss(parts.model(inputs.to(parts.device)), targets.to(parts.device)).backward()  # type: ignore[no-untyped-call]
             parts.optimizer.step()
             step += 1
+            if place == count or step % every == 0 or step == parts.steps:
+                total = tally(plan.metric, judge, parts.facts.kind, judge.scale)
+                parts.model.eval()
+                with torch.no_grad():
+                    for inputs, targets in parts.validation:
+                        total.add(parts.model(inputs.to(parts.device)), targets.to(parts.device))
+                parts.model.train()
+                total.value()
+                yield
             if step == parts.steps:
                 return
 
 
-def ours(plan: remedy.Training, parts: Parts) -> None:
-    for _ in loop.train(plan, parts):
-        pass
+def ours(plan: remedy.Training, parts: Parts) -> Iterator[None]:
+    """Train with our loop; yields after each validation."""
+    for seen in loop.train(plan, parts):
+        if seen.metric is not None:
+            yield
 
 
-def unwatched(plan: remedy.Training, parts: Parts) -> None:
-    usual, loop.interval = loop.interval, lambda steps: steps
-    try:
-        ours(plan, parts)
-    finally:
-        loop.interval = usual
+class Blind(Probe):
+    """A probe that looks at nothing: what is left is our loop."""
+
+    def gradients(self, *, snapshot: bool = False) -> torch.Tensor:  # noqa: ARG002
+        return torch.zeros(1)
+
+    def moved(self) -> torch.Tensor:
+        return torch.ones(1)
+
+    def layers(self, *_: Any) -> tuple[tuple[Any, ...], bool]:
+        return (), True
+
+    @contextmanager
+    def activations(self, into: list[Any]) -> Iterator[None]:  # noqa: ARG002
+        yield
 
 
-def timed(way: Callable[[remedy.Training, Parts], None], plan: remedy.Training) -> float:
-    parts = built(plan)
-    if parts.device.type == "cuda":
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    way(plan, parts)
-    if parts.device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - began) / parts.steps * 1000
+def off(plan: remedy.Training, parts: Parts) -> Iterator[None]:
+    """Train with our loop and nothing looked at."""
+    blind = read([1.0, 1.0, 1.0, 1.0], TargetKind.REAL, 1)
+    going = ours(plan, parts)
+    while True:
+        with (
+            patch.object(loop, "Probe", Blind),
+            patch.object(loop, "describe", lambda *_: blind),
+            patch.object(look, "figures", lambda *_: torch.ones(4)),
+        ):
+            if next(going, going) is going:
+                return
+        yield
+
+
+WAYS = {"plain": plain, "off": off, "on": ours}
+
+
+def raced(plan: remedy.Training, clock: Callable[[], float]) -> dict[str, float]:
+    """Train each way from the same weights, in turns from validation to validation; return milliseconds a step."""
+    made = {name: built(plan) for name in WAYS}
+    going = {name: way(plan, made[name]) for name, way in WAYS.items()}
+    took = dict.fromkeys(WAYS, 0.0)
+    names = list(WAYS)
+    while going:
+        names = [*names[1:], names[0]]
+        for name in names:
+            if name in going:
+                began = clock()
+                if next(going[name], going) is going:
+                    del going[name]
+                took[name] += clock() - began
+    return {name: 1000 * seconds / made[name].steps for name, seconds in took.items()}
+
+
+def synchronised() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--only", metavar="NET", help=f"one of {', '.join(NETS)}")
+    parser.add_argument("--noise", action="store_true", help="labels of which nothing can be learnt")
     asked = parser.parse_args()
     reset_process()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "one CPU thread"
-    every = loop.interval(asked.steps)
-    print(f"{device}, batch {BATCH}, {asked.steps} steps, {asked.repeats} repeats, a sample every {every} steps")
-    print(f"{'net':<14}{'plain ms/step':>14}{'loop':>8}{'watched':>9}")
-    for name, model in {"MLP 64": mlp(64), "MLP 1024": mlp(1024), "CNN": cnn, "transformer": Transformer}.items():
-        plan = training(model, asked.steps)
-        timed(ours, plan)  # the first turn pays for everything that is made once
-        turns = [(timed(plain, plan), timed(unwatched, plan), timed(ours, plan)) for _ in range(asked.repeats)]
-        base = statistics.median(turn[0] for turn in turns)
-        ratios = [statistics.median(turn[place] / turn[0] for turn in turns) for place in (1, 2)]
-        print(f"{name:<14}{base:>14.3f}{ratios[0]:>8.2f}{ratios[1]:>9.2f}", flush=True)
+    gpu = torch.cuda.is_available()
+    clock = synchronised if gpu else time.thread_time
+    device = torch.cuda.get_device_name() if gpu else "one CPU thread, its own time"
+    print(f"{device}, batch {BATCH}, {asked.steps} steps, {asked.repeats} repeats")
+    print(
+        f"{'net':<14}{'plain ms/step':>14}{'loop/plain':>12}{'on/off':>8}{'on/plain':>10}  least and most on/off, looks"
+    )
+    for name, model in NETS.items():
+        if asked.only not in (None, name):
+            continue
+        plan = training(model, asked.steps, noise=asked.noise)
+        looks = sum(1 for _ in loop.train(plan, built(plan)))  # and this turn pays for everything that is made once
+        turns = [raced(plan, clock) for _ in range(asked.repeats)]
+        base = statistics.median(turn["plain"] for turn in turns)
+        pairs = (("off", "plain"), ("on", "off"), ("on", "plain"))
+        ratios = [sorted(turn[a] / turn[b] for turn in turns) for a, b in pairs]
+        loops, watched, whole = map(statistics.median, ratios)
+        span = f"{ratios[1][0]:.3f} to {ratios[1][-1]:.3f}, {looks}"
+        print(f"{name:<14}{base:>14.3f}{loops:>12.3f}{watched:>8.3f}{whole:>10.3f}  {span}", flush=True)
 
 
 if __name__ == "__main__":

@@ -205,7 +205,7 @@ def split(batch: Any) -> tuple[Any, torch.Tensor]:
 def to_device(value: Any, device: torch.device) -> Any:
     """Return the inputs of a batch, however they are nested, on a device."""
     if isinstance(value, torch.Tensor):
-        return value.to(device)
+        return value.to(device, non_blocking=True)
     if isinstance(value, dict):
         return {key: to_device(inner, device) for key, inner in value.items()}
     if isinstance(value, tuple | list):

@@ -36,6 +36,8 @@ class Checkpoint:
     epoch: int = 0
     place: int = 0
     metric: float | None = None
+    every: int = 0
+    """How rarely the run is looked at while nothing looks wrong; 0 where that is not settled."""
     _state: dict[str, Any] | None = None
     _last: float = field(default_factory=time.monotonic)
 
@@ -47,7 +49,8 @@ class Checkpoint:
         try:
             state = torch.load(path, weights_only=True)
             seen = [_observation(raw) for raw in state["seen"]]
-            return cls(path, seconds, seen, state["step"], state["epoch"], state["place"], state["metric"], state)
+            known = (state["step"], state["epoch"], state["place"], state["metric"], state["every"])
+            return cls(path, seconds, seen, *known, state)
         except Exception:  # noqa: BLE001  (of another torch, damaged by the disk, or none: the run begins anew)
             return cls(path, seconds)
 
@@ -99,6 +102,7 @@ class Checkpoint:
             "epoch": place[1],
             "place": place[2],
             "metric": metric,
+            "every": self.every,
             "seen": [dataclasses.asdict(observation) for observation in self.seen],
             "model": parts.model.state_dict(),
             "optimizer": parts.optimizer.state_dict(),

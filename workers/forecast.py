@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from remedy.workers.detectors.growth import Growth
 from remedy.workers.detectors.guessing import progress
+from remedy.workers.detectors.worse_than_guessing import slope
 from remedy.workers.observation import Observation, Setting
 
 # Validations whose mean is compared with that of as many others.
@@ -25,8 +26,10 @@ class Limits:
             something: the healthy runs of the calibrating kinds go at least 1.2 (one that passes `chance` early, as
             wide nets do that hardly move, is not asked).
         travel_from: share of the budget after which the way is foretold.
-        late: share of the budget after which a run still at guessing is given up: late bloomers of the calibrating
-            kinds leave their plateau by 0.7.
+        late: share of the budget after which a run still at guessing is given up, unless its loss comes down: late
+            bloomers of the calibrating kinds leave their plateau by 0.7, and one (late_memory) went from there at 0.8
+            on to 0.6 of its goal.
+        falling: standard errors of its slope over a fifth of the budget below 0: a loss that comes down.
         slow_from: share of the budget after which a run that comes up too slowly is given up.
         slow: times its fastest quarter of a budget so far that it may go for the rest of it.
         far: progress below which guessing itself is far off, as with unscaled targets.
@@ -36,8 +39,9 @@ class Limits:
     chance: float = 0.1
     travel: float = 0.2
     travel_from: float = 0.2
-    late: float = 0.8
-    slow_from: float = 0.6
+    late: float = 0.9
+    falling: float = 3.0
+    slow_from: float = 0.5
     slow: float = 2.0
     far: float = -0.5
     far_from: float = 0.3
@@ -59,18 +63,19 @@ class Forecast:
         self._norms = Growth(1.2)
         self._moves: dict[str, Growth] = {}
         self._rates: list[float] = []
+        self._losses: list[tuple[int, float]] = []
 
     def hopeless(self, seen: Observation) -> str:
         """Take an observation into account; return why the run is given up, or nothing."""
         setting, limits = self._setting, self._limits
         self._see(seen)
-        if seen.metric is None or seen.step <= setting.warmup or len(self._course) < 2 * _MEAN:
+        if seen.metric is None or seen.step <= setting.warmup or len(self._course) <= _MEAN:
             return ""
         done = seen.step / setting.steps
         now = _mean(self._course[-_MEAN:])
-        best = max(value for _, value in self._course)
-        if best < limits.chance and done >= limits.late:
-            return f"at guessing in every validation up to step {seen.step} of {setting.steps}"
+        best = max(_mean(self._course[end - _MEAN : end]) for end in range(_MEAN, len(self._course) + 1))
+        if best < limits.chance and done >= limits.late and not self._comes_down(seen.step):
+            return f"at guessing all the way up to step {seen.step} of {setting.steps}"
         if best < limits.chance and done >= limits.travel_from and now > limits.far:
             return self._too_still(seen)
         if now >= limits.chance and done >= limits.slow_from:
@@ -88,13 +93,19 @@ class Forecast:
             self._updates.append(ratios)
             for layer in seen.layers:
                 self._moves.setdefault(layer.name, Growth(1.2)).add(layer.update_ratio)
+        if math.isfinite(seen.mean_loss):
+            self._losses.append((seen.step, seen.mean_loss))
         self._norms.add(seen.gradient_norm)
         self._rates.append(seen.learning_rate)
+
+    def _comes_down(self, step: int) -> bool:
+        losses = [loss for at, loss in self._losses if at > step - self._setting.steps / 5]
+        return len(losses) > 2 * _MEAN and slope(losses) < -self._limits.falling
 
     def _too_still(self, seen: Observation) -> str:
         rising = self._rates[-1] > 1.05 * self._rates[len(self._rates) // 2]
         grows = self._norms.grows or any(moves.grows for moves in self._moves.values())
-        if rising or grows or len(self._updates) < 2 * _MEAN:
+        if rising or grows or len(self._updates) <= _MEAN:
             return ""
         # The first steps of Adam are larger than all that follow.
         late = self._updates[len(self._updates) // 5 :]

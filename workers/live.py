@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, NoReturn
 
@@ -24,10 +25,12 @@ from remedy.spaces.target import declared
 from remedy.workers.ending import broken, ended, stopped
 from remedy.workers.evaluation import Evaluation, described
 from remedy.workers.fitting import advance, fit, handed, scheduled, waits_for_metric
-from remedy.workers.loop import VALIDATIONS, interval, look
+from remedy.workers.look import Look
+from remedy.workers.loop import VALIDATIONS
 from remedy.workers.mailbox import Mailbox
 from remedy.workers.observation import Observation
 from remedy.workers.order import WorkOrder
+from remedy.workers.pace import Pace, Price
 from remedy.workers.probe import Probe
 from remedy.workers.result import RunResult
 from remedy.workers.run import FIRST_LOSSES, PROGRESS_SECONDS, setting_of
@@ -53,7 +56,9 @@ class Live:
         self._pending: list[torch.Tensor] = []  # losses since the last observation
         self._losses: list[torch.Tensor] = []  # of the step that comes next
         self._batch: tuple[Any, Any] = (None, None)
-        self._gradients: tuple[float, list[tuple[float, float]]] | None = None
+        self._gradients: torch.Tensor | None = None
+        self._counting = ExitStack()
+        self._price: Price | None = None
         self._held: Observation | None = None
         self._last: Observation | None = None
         self._first_losses: list[float] = []
@@ -114,6 +119,9 @@ class Live:
             self._evaluation.computed(outputs, targets)
         if loss.requires_grad:
             batch = outputs.detach() if isinstance(outputs, torch.Tensor) else outputs, targets
+            if self._price is not None:
+                self._pace.settle(self._price.of(loss))
+                self._price = None
             loss.register_hook(partial(self._trained_on, loss.detach().float().mean(), batch))  # type: ignore[no-untyped-call]
 
     def refused(self, why: Exception) -> NoReturn:
@@ -124,15 +132,10 @@ class Live:
         """See the last observation, now that no metric can come for it; look at the gradients where it is time."""
         self._see()
         self._tell()
-        step, every = self._step + 1, interval(self._parts_.steps)
-        sampled = (
-            step in (1, self._parts_.steps)
-            or step % every == 0
-            or step % max(1, math.ceil(self._parts_.steps / VALIDATIONS)) == 0
-            or step in self._script.reports
-            or self._end_of_epoch
-        )
-        self._gradients = self._probe.gradients() if sampled else None
+        step = self._step + 1
+        kept = step % max(1, math.ceil(self._parts_.steps / VALIDATIONS)) == 0
+        sampled = kept or step in self._script.reports or self._end_of_epoch or self._pace.due(step)
+        self._gradients = self._probe.gradients(snapshot=kept or self._pace.close(step)) if sampled else None
         losses, self._losses = self._losses, []
         return torch.stack(losses).mean() if losses else torch.tensor(math.nan)
 
@@ -147,7 +150,9 @@ class Live:
             return
         pending, self._pending = self._pending, []
         shown = described(parts, *self._batch)
-        self._held = self._last = look(parts, self._probe, self._step, pending, shown, self._gradients)
+        made = Look.at(parts, self._probe, self._step, pending, self._gradients, None).observation()
+        self._held = self._last = dataclasses.replace(made, batch=shown)
+        self._pace.see(made)
 
     def delivered(self, batch: Any, *, train: bool, last: bool) -> None:
         """Take note of where in the data the script is."""
@@ -165,6 +170,7 @@ class Live:
         """Keep a loss that a backward pass began at, until its step."""
         self._pending.append(value)
         self._losses.append(value)
+        self._counting.close()
         self._batch = batch
 
     def _reported(self, metrics: dict[str, Any]) -> float | None:
@@ -184,6 +190,8 @@ class Live:
         self._watch = Watch.of(order, setting)
         parts.model.train()
         self._probe = Probe(parts)
+        self._pace = Pace(parts.steps)
+        self._price = self._counting.enter_context(Price.counting(parts.model))
         self._evaluation = Evaluation(parts, self._probe, by_loader=len(given.loaders) > 1)
         self._parts = parts
         return handed(given, parts, self, ordered=True)

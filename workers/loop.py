@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,34 +18,33 @@ from remedy.spaces.parts import Parts
 from remedy.spaces.schedule import Interval
 from remedy.spaces.training import Training
 from remedy.workers.checkpoint import Checkpoint
+from remedy.workers.look import Look
 from remedy.workers.observation import Activation, Observation, Outputs
+from remedy.workers.pace import Pace, Price
 from remedy.workers.probe import Probe, describe
 
 VALIDATIONS = 20
-_SAMPLES = 100
-_LONGEST = 50
 KEPT = 4096
-
-
-def interval(steps: int) -> int:
-    """Return the steps between two sampled observations: a function of the budget alone, so that records repeat."""
-    return max(1, min(_LONGEST, steps // _SAMPLES))
 
 
 def train(training: Training, parts: Parts, checkpoint: Checkpoint | None = None) -> Iterator[Observation]:
     """Train to the end of the budget, and yield what is seen.
 
     The loop, in words: for each epoch, for each batch: forward, loss, backward, the step with its rules (see
-    `Parts.update`), scheduler; every so many steps look at gradients and outputs; at the end of each epoch and every
+    `Parts.update`), scheduler; where the pace says so look at gradients and outputs; at the end of each epoch and every
     budget/20 steps run the validation, with the averaged weights where there are any. With a checkpoint that holds a
-    state it goes on from there, and what was seen before is not yielded again.
+    state it goes on from there, and what was seen before is not yielded again. On a GPU nothing between two validations
+    waits for the device: what a look saw is yielded when the next one has been made.
     """
-    live = _Live(training, parts, Probe(parts))
+    pace = Pace(parts.steps, checkpoint.every if checkpoint else 0)
+    for seen in checkpoint.seen if checkpoint else ():
+        pace.see(seen)
+    live = _Live(training, parts, Probe(parts), pace)
     step, first, passed = (checkpoint.step, checkpoint.epoch, checkpoint.place) if checkpoint else (0, 0, 0)
     if checkpoint is not None:
         checkpoint.restore(parts, live.scaler)
         live.metric = checkpoint.metric
-    every, validate_every = interval(parts.steps), max(1, math.ceil(parts.steps / VALIDATIONS))
+    validate_every = max(1, math.ceil(parts.steps / VALIDATIONS))
     count = len(parts.epochs)
     parts.model.train()
     if checkpoint is not None and not passed:
@@ -59,18 +59,16 @@ def train(training: Training, parts: Parts, checkpoint: Checkpoint | None = None
             step += 1
             last, end_of_epoch = step == parts.steps, place == count
             validating = last or end_of_epoch or step % validate_every == 0
-            sampling = validating or step % every == 0 or step == 1
-            observation = live.update(batch, step if sampling else None)
-            if observation is None:
-                continue
-            if validating:
-                observation = live.validated(observation)
+            kept = step % validate_every == 0 or pace.close(step)
+            for observation in live.update(batch, step, validating=validating, snapshot=kept):
+                pace.see(observation)
+                yield observation
             if end_of_epoch:
                 live.advance("epoch")
-            yield observation
             if last:
                 return
             if checkpoint is not None and validating:
+                checkpoint.every = pace.every
                 reached = (step, epoch + 1, 0) if end_of_epoch else (step, epoch, place)
                 checkpoint.offer(parts, live.scaler, reached, live.metric)
 
@@ -78,37 +76,57 @@ def train(training: Training, parts: Parts, checkpoint: Checkpoint | None = None
 class _Live:
     """What one step of a run needs, beside its batch."""
 
-    def __init__(self, training: Training, parts: Parts, probe: Probe) -> None:
-        self.training, self.parts, self.probe = training, parts, probe
+    def __init__(self, training: Training, parts: Parts, probe: Probe, pace: Pace) -> None:
+        self.training, self.parts, self.probe, self.pace = training, parts, probe, pace
         self.scaler = parts.precision.scaler(parts.device)
         self.pending: list[torch.Tensor] = []
         self.metric: float | None = None
+        self.held: Look | None = None
 
-    def update(self, batch: Any, sampled: int | None) -> Observation | None:
-        """Make one optimizer step; return what is seen of it where it is a `sampled` one."""
+    def update(self, batch: Any, step: int, *, validating: bool, snapshot: bool) -> Iterator[Observation]:
+        """Make one optimizer step; yield what is known by now of the looks at it and before it."""
+        looking = validating or self.pace.due(step)
+        outputs, targets, gradients = self._step(batch, looking=looking, snapshot=snapshot)
+        if gradients is None:
+            return
+        pending, self.pending = self.pending, []
+        look = Look.at(self.parts, self.probe, step, pending, gradients, (outputs.detach(), targets))
+        if self.held is not None:
+            yield self.held.observation()
+        self.held = look
+        if validating:
+            yield self._validated(look.observation())
+        elif waits(self.parts.device):
+            return
+        else:
+            yield look.observation()
+        self.held = None
+
+    def _step(
+        self, batch: Any, *, looking: bool, snapshot: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         parts = self.parts
         inputs, targets = split(batch)
-        inputs, targets = to_device(inputs, parts.device), targets.to(parts.device)
+        inputs, targets = to_device(inputs, parts.device), targets.to(parts.device, non_blocking=True)
         parts.optimizer.zero_grad(set_to_none=True)
-        with parts.precision.autocast(parts.device):
+        counting = nullcontext() if self.pace.every else Price.counting(parts.model)
+        with counting as price, parts.precision.autocast(parts.device):
             outputs = parts.model(inputs)
             loss = parts.criterion(outputs, targets)
         check_loss(loss)
+        if price is not None:
+            self.pace.settle(price.of(loss))
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.pending.append(loss.detach())
-        if sampled is not None or parts.gradient is not None or parts.guard is not None:
+        if looking or parts.gradient is not None or parts.guard is not None:
             self.scaler.unscale_(parts.optimizer)
-        seen = self.probe.gradients() if sampled is not None else None
+        gradients = self.probe.gradients(snapshot=snapshot) if looking else None
         parts.update(loss, self.scaler)
         self.scaler.update()
         self.advance("step")
-        if sampled is None or seen is None:
-            return None
-        pending, self.pending = self.pending, []
-        shown = describe(outputs, targets, parts.facts.kind, parts.original.scale, parts.original.ignored)
-        return look(parts, self.probe, sampled, pending, shown, seen)
+        return outputs, targets, gradients
 
-    def validated(self, observation: Observation) -> Observation:
+    def _validated(self, observation: Observation) -> Observation:
         """Run the validation and add what it shows."""
         self.metric, statistics, activations = validate(self.training, self.parts, self.probe)
         return replace(observation, metric=self.metric, validation=statistics, activations=activations)
@@ -122,6 +140,11 @@ class _Live:
             scheduler.step()
         elif self.metric is not None:
             scheduler.step(self.metric)
+
+
+def waits(device: torch.device) -> bool:
+    """Whether reading a figure waits for the device."""
+    return device.type == "cuda"
 
 
 def check_loss(loss: Any) -> None:
@@ -139,32 +162,6 @@ def check_loss(loss: Any) -> None:
     if not loss.requires_grad:
         msg = "loss returned a tensor without a gradient; it may depend on the model's parameters, undetached"
         raise InputError(msg)
-
-
-def look(
-    parts: Parts,
-    probe: Probe,
-    step: int,
-    pending: list[torch.Tensor],
-    batch: Outputs | None,
-    seen: tuple[float, list[tuple[float, float]]],
-) -> Observation:
-    """Return what is seen of a step that was made; `pending` are the losses since the last look."""
-    losses = torch.stack([loss.reshape(()).float() for loss in pending]).tolist()
-    finite = [value for value in losses if math.isfinite(value)]
-    layers, finite_parameters = probe.layers(seen[1])
-    # The first loss of the window that is not finite is the one to report.
-    shown = next((value for value in losses if not math.isfinite(value)), losses[-1])
-    return Observation(
-        step=step,
-        loss=shown,
-        mean_loss=sum(finite) / len(finite) if finite else math.nan,
-        batch=batch,
-        gradient_norm=seen[0],
-        layers=layers,
-        finite_parameters=finite_parameters,
-        learning_rate=float(parts.optimizer.param_groups[0]["lr"]),
-    )
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ class Setting:
         prior: share of the largest class in the train set (0 where there are no classes).
         entropy: of the labels, in nats: the loss of guessing by frequency (for real numbers: NaN).
         steps: full budget in optimizer steps.
-        interval: steps between two sampled observations.
+        interval: least steps between two sampled observations; there are more while nothing looks wrong.
         warmup: steps of the learning rate's warm-up that could be seen beforehand; 0 without.
         chance: the validation metric of the trivial predictor (majority class, mean).
         goal: the validation metric that counts as converged.
@@ -103,7 +103,7 @@ class Activation:
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen at one step. Sampled every `Setting.interval` steps; validation only where it was run.
+    """What was seen at one step. Sampled as the pace says (see pace.py); validation only where it was run.
 
     Attributes:
         step: optimizer steps done, from 1.

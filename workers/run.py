@@ -28,9 +28,10 @@ from remedy.spaces.training import Training
 from remedy.workers.apart import run_apart
 from remedy.workers.checkpoint import Checkpoint
 from remedy.workers.ending import broken, ended, stopped
-from remedy.workers.loop import interval, train
+from remedy.workers.loop import train
 from remedy.workers.observation import Observation, Setting
 from remedy.workers.order import WorkOrder
+from remedy.workers.pace import interval
 from remedy.workers.result import RunResult
 from remedy.workers.watch import Watch
 

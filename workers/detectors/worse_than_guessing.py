@@ -38,9 +38,14 @@ class WorseThanGuessing:
         0.1, "at guessing: within a tenth of the way to the goal, and to every sample right on the batches", most=1
     )
     grace = Threshold(0.05, "share of the budget: soft rules wait for the first steps (catalogue A8)", most=1)
-    share = Threshold(0.3, "of the budget: six leaky layers came back from a loss of 1e6 within 30 % of it", most=1)
+    share = Threshold(
+        0.3,
+        "of the budget, so that a slope can show (kind weights_far_too_large): six leaky layers came back from a loss "
+        "of 1e6 within so much",
+        most=1,
+    )
     steps = Threshold(60, "steps at least")
-    samples = Threshold(12, "samples at least", least=6)
+    samples = Threshold(10, "samples at least", least=6)
     falling = Threshold(
         3.0, "standard errors of its slope below 0: a loss on its way down (kind weights_far_too_large), slow as it is"
     )
