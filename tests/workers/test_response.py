@@ -247,7 +247,16 @@ def frozen_part(head, *, stepped):
     return b.training(model=build, optimizer=given)
 
 
+class Loud(nn.Module):
+    def forward(self, x):
+        return 30 * x
+
+
 FAULTS = {
+    "a rare class": (lambda: rare(), "class_imbalance", "the largest class has"),
+    "a first loss far above guessing's": (
+        lambda: b.training(model=b.stack(Loud())), "first_loss", "guessing gives 1.39, so the start is far off"
+    ),
     "inputs that are all zero": (all_zero_inputs, "same_inputs", "are all 0"),
     "a hole beyond the probe": (a_hole_that_no_probe_sees, "non_finite_inputs", "1 of 6400 input values"),
     "bytes as they are": (lambda: b.training(grey_values(), model=Bytes), "input_scale", "reaches the first layer"),
@@ -359,7 +368,7 @@ def long_sentences():
 
 def rare(**own):
     inputs, labels = b.blobs()
-    kept = (labels > 0) | (torch.arange(len(labels)) % 20 == 0)
+    kept = (labels > 0) | (torch.arange(len(labels)) % 80 == 0)
     return b.training((inputs[kept], labels[kept]), **own)
 
 
