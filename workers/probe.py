@@ -20,7 +20,7 @@ from remedy.workers.statistics import figures, read
 _MATRIX = 2
 _COUNTED = 1 << 14
 _NEARLY = 0.9999
-_SNAPSHOT_LIMIT, _FEW = 10_000_000, 1 << 17
+_SNAPSHOT_LIMIT, _FEW = 10_000_000, 1 << 14
 _RELU_MODULES = (nn.ReLU, nn.ReLU6)
 _RELU_CALLS = {torch.relu, torch.Tensor.relu, F.relu, F.relu6}
 

@@ -51,7 +51,10 @@ def _heading(found: Mapping[str, Any]) -> Html:
         ("Full runs spent", f"{budget['full_runs']:.1f} of {budget['of']:g}"),
         ("Saved by early stopping", percent(budget["saved_by_early_stop"])),
         ("Ended as collapsed", count(budget["early_stops"], "run", "runs")),
-        ("Stopped wrongly (audit)", f"{budget['wrongly_stopped']} of {budget['audited']}"),
+        (
+            "Stopped wrongly (audit)",
+            f"{budget['wrongly_stopped'] if budget['audited'] else '-'} of {budget['audited']}",
+        ),
         ("Time", "-" if budget["seconds"] is None else duration(budget["seconds"])),
     ]
     return tag(

@@ -208,8 +208,8 @@ def _budget(rows: Sequence[Row], sweep: Mapping[str, Any], told: Mapping[str, An
         "early_stops": sum(cost["early_stops"] for cost in costs),
         # Nights before there was an audit have not counted.
         "audited": audited,
-        "wrongly_stopped": wrongly,
-        "wrongly_stopped_interval": list(wilson(wrongly, audited)),
+        "wrongly_stopped": wrongly if audited else None,
+        "wrongly_stopped_interval": list(wilson(wrongly, audited)) if audited else None,
         "seconds": told.get("seconds"),
     }
 
