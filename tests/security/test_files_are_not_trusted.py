@@ -165,7 +165,7 @@ def test_the_code_loads_no_pickles_and_evaluates_no_text():
 
 def test_a_checkpoint_that_holds_objects_is_not_loaded_and_the_run_begins_anew(tmp_path):
     trap, path = tmp_path / "trap", tmp_path / "state.pt"
-    kept = {"step": 1, "epoch": 0, "place": 1, "metric": 0.5, "seen": []}
+    kept = {"step": 1, "epoch": 0, "place": 1, "metric": 0.5, "every": 0, "seen": []}
     for content in ("pickle", "torch", "old torch", "missing", "another kind"):
         if content == "pickle":
             path.write_bytes(pickle.dumps(Trap(trap)))
