@@ -23,8 +23,9 @@ demo: link  ## find what repairs examples/wide_softmax.py
 
 dev: link  ## install remedy, editable, with all its tools
 
+# One thread each: several at once that share two cores wait for one another's most of the time.
 test: link  ## the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: link  ## style, types and the floors of the house
 	$(BIN)/ruff check .
