@@ -158,6 +158,8 @@ def _viewing(commands: Any) -> None:
     own.add_argument("--slot", help="only remedies of this slot")
     own.add_argument("--symptom", help="only remedies that treat this symptom")
     _command(commands, "symptoms", "catalogue", "the symptoms that are recognised, with their meaning", home=False)
+    own = _command(commands, "knowledge", "knowledge", "what past studies taught: symptom x remedy, converged k of n")
+    own.add_argument("--symptom", help="only this symptom")
     own = _command(commands, "ui", "ui", "start MLflow's pages on the right store, and print the address", json=False)
     own.add_argument("--port", type=int, default=5000, help="default: 5000")
     own.add_argument("--study", metavar="STUDY", help="print the links of this study only")
@@ -192,6 +194,13 @@ def _search_options(own: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of the runs that a detector would stop which go on to the "
         "end, so that the report says how many of them would have converged (default: 0)",
+    )
+    own.add_argument(
+        "--no-knowledge",
+        dest="knowledge",
+        action="store_const",
+        const=False,
+        help="leave out what past studies taught (`remedy knowledge`) when remedies are put in order",
     )
     own.add_argument("--only", action="append", metavar="REMEDY", help="search only this remedy; repeatable")
     own.add_argument("--without", action="append", metavar="REMEDY", help="leave this remedy out; repeatable")

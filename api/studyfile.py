@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "remedies": [],
     "detectors": {},
     "audit": 0.0,
+    "knowledge": True,
 }
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "goal": (str, int, float),
@@ -45,6 +46,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "remedies": list,
     "detectors": dict,
     "audit": (int, float),
+    "knowledge": bool,
 }
 
 
@@ -94,7 +96,8 @@ def _read(path: Path) -> dict[str, Any]:
             continue  # read below, where its own words are known
         kinds = (str, int, float) if name == "args" else str
         names = not isinstance(value, list) or all(isinstance(one, kinds) for one in value)
-        if not isinstance(value, _TYPES[name]) or isinstance(value, bool) or not names:
+        wrong = not isinstance(value, _TYPES[name]) or isinstance(value, bool) != (_TYPES[name] is bool)
+        if wrong or not names:
             msg = f"study file {str(path)!r}: {key} is {value!r}; it may be {_kinds(_TYPES[name])}"
             raise InputError(msg)
     found = {str(key).replace("-", "_"): value for key, value in content.items()}
@@ -118,5 +121,5 @@ def _beside(path: Path, named: str) -> str:
 
 
 def _kinds(kinds: type | tuple[type, ...]) -> str:
-    names = {str: "text", int: "a whole number", float: "a number", list: "a list of names"}
+    names = {str: "text", int: "a whole number", float: "a number", list: "a list of names", bool: "true or false"}
     return " or ".join(dict.fromkeys(names[kind] for kind in (kinds if isinstance(kinds, tuple) else (kinds,))))

@@ -224,7 +224,7 @@ class Agenda:
         for entry in self.baseline:
             seen += [entry.result.verdict] if entry.result.verdict else []
             seen += entry.result.notes
-        return ranked(self.space.remedies, seen, self.spec.suggested)
+        return ranked(self.space.remedies, seen, self.spec.suggested, self.spec.knowledge)
 
     def _pairs_of_remedies(self) -> list[Combination]:
         """Pairs of the most promising single remedies so far: pre-flight's suggestions, then the best values seen."""

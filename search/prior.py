@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from remedy.search.knowledge import NO_SYMPTOM, Known, posterior
 from remedy.spaces.remedy import Remedy
 from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
@@ -11,19 +12,37 @@ from remedy.spaces.verdict import Verdict
 _UNRELATED = 99
 
 
-def ranked(remedies: Sequence[Remedy], seen: Iterable[Verdict], suggested: Sequence[str]) -> list[Remedy]:
-    """Sort the remedies: pre-flight's suggestions, then by the place the seen symptoms have in `treats`.
+def ranked(
+    remedies: Sequence[Remedy], seen: Iterable[Verdict], suggested: Sequence[str], taught: Known | None = None
+) -> list[Remedy]:
+    """Sort the remedies: pre-flight's suggestions, then by how likely each restores a training with these symptoms.
 
-    A symptom that stopped a run weighs more than one that was only noted. Ties go to the less invasive remedy, then to
-    the order of the catalogue.
+    That is the place the seen symptoms have in the remedy's `treats` (a symptom that stopped a run weighs more than one
+    that was only noted), taken for a prior, and what past studies `taught`. Ties go to the less invasive remedy, then
+    to the order of the catalogue.
     """
     weights: dict[Symptom, int] = {}
     for verdict in seen:
         weights[verdict.symptom] = min(weights.get(verdict.symptom, _UNRELATED), 0 if verdict.stops else 3)
+    taught = taught or {}
+    names = [str(symptom.value) for symptom in weights] or [NO_SYMPTOM]
 
-    def place(remedy: Remedy) -> tuple[int, int, int, int]:
+    def chance(remedy: Remedy) -> float:
+        places = {
+            symptom: weights[symptom] + place for place, symptom in enumerate(remedy.treats) if symptom in weights
+        }
+        best = _prior(min(places.values(), default=_UNRELATED))
+        met = [taught[name][remedy.name] for name in names if remedy.name in taught.get(name, ())]
+        # The symptoms of one training are not independent: the one that most is known of speaks for all.
+        return posterior(best, max(met, key=lambda one: (one[1], one[0]))) if met else best
+
+    def place(remedy: Remedy) -> tuple[int, float, int, int]:
         urgency = suggested.index(remedy.name) if remedy.name in suggested else len(suggested)
-        fits = [weights[symptom] + place for place, symptom in enumerate(remedy.treats) if symptom in weights]
-        return urgency, min(fits, default=_UNRELATED), remedy.invasiveness, remedies.index(remedy)
+        return urgency, -chance(remedy), remedy.invasiveness, remedies.index(remedy)
 
     return sorted(remedies, key=place)
+
+
+def _prior(place: int) -> float:
+    """Return the chance that a remedy is given for its place: 1 in 2 for the first, 1 in 50 for an unrelated one."""
+    return 1 / (2 + place / 2)

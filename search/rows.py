@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from remedy.search.knowledge import lesson
 from remedy.search.links import redact
 from remedy.search.mark import Mark, mark_of
 from remedy.search.markdown import run_note
@@ -30,6 +31,8 @@ TOTAL = 600
 """About how many points are kept of a run: a point costs the store 0.07 ms of a core."""
 PARAM, TAG, NAME = 6000, 8000, 250
 """Longest value of a param, of a tag, and longest name or key that MLflow takes."""
+LESSON = "remedy.lesson"
+"""The tag that keeps what a study taught."""
 STATUS = {
     Outcome.CONVERGED: "FINISHED",
     Outcome.MISSED: "FINISHED",
@@ -192,6 +195,7 @@ def finish(report: Mapping[str, Any], note: str, artifacts: Iterable[str]) -> Fi
         "remedy.reason": str(report.get("reason") or ""),
         "remedy.baseline": str(baseline.get("state") or ""),
         "remedy.symptom": ", ".join(dict.fromkeys(symptoms)),
+        LESSON: _lesson(report),
         "remedy.best_fix": Combination.of(best.get("remedies") or {}).label if best else "",
     }
     numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
@@ -202,6 +206,12 @@ def finish(report: Mapping[str, Any], note: str, artifacts: Iterable[str]) -> Fi
         tags=_tags(tags),
         artifacts=list(artifacts),
     )
+
+
+def _lesson(report: Mapping[str, Any]) -> str:
+    taught = lesson(report)
+    text = json.dumps(taught, separators=(",", ":")) if taught else ""
+    return text if len(text) <= TAG else ""  # cut off, it could not be read
 
 
 def to_line(row: Row) -> str:

@@ -13,6 +13,7 @@ from remedy.spaces.objective import TargetKind
 _MOST = 16
 _TILE = 4
 _PLAIN = (0.1, 10.0)
+_NOISE, _OTHERS = 0.5, 0.2
 
 
 def easy(facts: Facts, *, own_scale: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,6 +31,27 @@ def easy(facts: Facts, *, own_scale: bool = False) -> tuple[torch.Tensor, torch.
     if len(torch.unique(inputs.reshape(len(inputs), -1), dim=0)) < len(inputs):
         raise InputError("the inputs have too few values to make one easy input for each class")
     return inputs, _targets(facts, classes)
+
+
+def known(facts: Facts, copies: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return known data, as the digits of a textbook are: noisy copies of the easy inputs, `copies` of each.
+
+    Floating inputs get Gaussian noise of half their standard deviation; of whole numbers one in five is that of another
+    input. Each stretch of as many samples as there are easy inputs holds one copy of each.
+
+    Raises:
+        InputError: as `easy`.
+    """
+    inputs, targets = easy(facts)
+    drawn, count = torch.Generator().manual_seed(1), len(inputs)
+    many = inputs.repeat(copies, *[1] * (inputs.dim() - 1))
+    if many.is_floating_point():
+        noise = torch.randn(many.shape, generator=drawn).to(many.dtype)
+        many = many + _NOISE * float(inputs.float().std()) * noise
+    else:
+        others = inputs[torch.randint(count, (len(many),), generator=drawn)]
+        many = torch.where(torch.rand(many.shape, generator=drawn) < _OTHERS, others, many)
+    return many, targets.repeat(copies, *[1] * (targets.dim() - 1))
 
 
 def _classes(facts: Facts) -> list[int]:

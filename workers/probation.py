@@ -16,7 +16,7 @@ from remedy.spaces.objective import TargetKind
 from remedy.spaces.parts import Parts
 from remedy.workers.attempt import OWN, WITH_ADAM, Attempt, Bench, amiss, attempts
 from remedy.workers.double import Double, steady, unmoved
-from remedy.workers.easy import easy
+from remedy.workers.easy import easy, known
 from remedy.workers.finding import Finding
 
 SECONDS = 20.0
@@ -28,6 +28,7 @@ _LOSSES, _SAME = 10, 1e-3
 _SIGNAL_STEPS, _LOOKS, _NO_BETTER = 100, 10, 0.9
 _SEEN, _FEW, _MOSTLY = 256, 64, 0.8
 _AGREED = 0.7
+_COPIES, _KNOWN = 16, 0.25
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def probation(parts: Parts, again: Callable[[], Parts] | None = None, seconds: f
         learns = any(attempt.learnt is not None for attempt in own)
         count = bench.made("easy_data", lambda: _easily(bench, simple, thorough=not learns), 0)
         doubts = bench.made("signal", lambda: signal(bench), []) if learns else []
+        if any(doubt.check == "signal" for doubt in doubts):
+            doubts = [*doubts, *bench.made("known_data", lambda: known_data(bench), [])]
     whole = learns or not any(told.startswith("one_batch") for told in bench.left_out)
     return Probation(
         samples=len(inputs),
@@ -242,6 +245,22 @@ def signal(bench: Bench) -> list[Finding]:
         f"than {what} ({min(blind, mixed):.0%}): wrong or shuffled targets, or inputs that do not tell?"
     )
     return [Finding("signal", "warning", message)]
+
+
+def known_data(bench: Bench) -> list[Finding]:
+    """Put known data of the same shape in the place of the training's own: is it the data, or the code?"""
+    inputs, targets = (part.to(bench.parts.device) for part in known(bench.parts.facts, _COPIES))
+    seen = len(inputs) // 2
+    wrong, _ = _held_out(bench, inputs[:seen], targets[:seen], (inputs[seen:], targets[seen:]))
+    if not math.isfinite(wrong):
+        return []
+    share = "of the variance unexplained" if bench.parts.facts.kind is TargetKind.REAL else "wrong"
+    told = f"known data of the same shape, noisy copies of easy inputs ({wrong:.0%} {share} on held-out ones)"
+    if wrong <= _KNOWN:
+        message = f"it learns {told}: look for the fault in the data, not in the code"
+        return [Finding("known_data", "warning", message)]
+    message = f"it does not learn {told} either: look for the fault in the code, above all in what validation does"
+    return [Finding("known_data", "warning", message)]
 
 
 def _held_out(

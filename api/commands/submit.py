@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from remedy.commands.cluster import is_cluster, send
+from remedy.commands.knowledge import taken
 from remedy.commands.loading import Checked, checked, imported
 from remedy.commands.views import where
 from remedy.commands.work import check_workers, work
@@ -38,7 +39,7 @@ def submit(asked: argparse.Namespace) -> int:
         raise InputError(msg)
     found = _checked(asked, home, options)
     name = _name(found.loaded.source.path) if asked.name is None else asked.name
-    spec = specify(asked, found, name, options)
+    spec = dataclasses.replace(specify(asked, found, name, options), knowledge=taken(asked, home))
     space_of(found.remedies, spec, spec.closed)
     folder = home.study(spec.study)
     if is_cluster(asked.address):

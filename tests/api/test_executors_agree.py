@@ -16,6 +16,7 @@ def records(remedy, workers):
         remedy.write("dropped", "model=model, goal=0.8", DROPPED)
     name = f"with-{workers}"
     options = ("--only", "sgd_momentum", "--only", "tanh", "--only", "clip_norm", "--runs", 24, "--seed", 3)
+    options += ("--no-knowledge",)  # the second study begins as the first did
     report = remedy("submit", target, "--name", name, "--workers", workers, *options, "--json").json
     runs = remedy("show", name, "--json").json["runs"]
     files = [json.loads(path.read_text()) for path in remedy.runs(name)]

@@ -15,7 +15,8 @@ import pytest
 
 from remedy.search import outbox, rows
 from remedy.search.outbox import SPOOL
-from remedy.search.record import Record, _Store
+from remedy.search.record import Record
+from remedy.search.store import Store
 from tests.search.recording import REPORT, SLOTS, children, open_record, order, result, written
 
 
@@ -69,14 +70,14 @@ def test_a_store_that_is_away_stops_nothing_and_gets_all_of_it_later(uri, client
 
 
 def test_a_row_the_store_refuses_is_put_aside_and_the_others_go_on(uri, client, tmp_path, monkeypatch):
-    real = _Store.write
+    real = Store.write
 
     def write(self, row):
         if row.number == 1:
             raise ValueError("this one never")
         real(self, row)
 
-    monkeypatch.setattr(_Store, "write", write)
+    monkeypatch.setattr(Store, "write", write)
     record = open_record(uri, tmp_path, study="s")
     for number in range(3):
         record.run(order(number), result(number), SLOTS, None)

@@ -25,7 +25,7 @@ from tests.conftest import Answer, CommandLine, end
 from tests.service.cluster import Cluster
 
 PATIENCE = 240.0
-OPTIONS = ("--only", "scale_down", "--only", "dropout_on", "--fixes", 1)
+OPTIONS = ("--only", "scale_down", "--only", "dropout_on", "--fixes", 1, "--no-knowledge")
 """Baseline, the same on the search's seed, the remedy that repairs it, its confirmation, the proof: 15 runs."""
 EXPLODING = "loss=slow, steps=40, goal=0.75, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=30)"
 """Not a number after some 30 steps, on every seed; it learns with a tenth of its learning rate."""

@@ -170,8 +170,33 @@ def unrelated():
 
 def test_inputs_that_tell_nothing_are_doubted():
     doubts = looked(unrelated()).probation.doubts
-    assert [doubt.check for doubt in doubts] == ["signal"]
+    assert [doubt.check for doubt in doubts] == ["signal", "known_data"]
     assert "no better on held-out samples" in doubts[0].message
+    assert "look for the fault in the data, not in the code" in doubts[1].message
+
+
+class BlindOutsideTraining(nn.Module):
+    """Forgets its inputs wherever it is not trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = b.stack()()
+
+    def forward(self, x):
+        return self.body(x if self.training else torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("own", ["rows", "numbers"])
+def test_code_that_does_not_learn_known_data_either_is_told_from_bad_data(own):
+    build = {"rows": b.training, "numbers": b.numbers}[own]
+    model = BlindOutsideTraining if own == "rows" else lambda: nn.Sequential(Forgetting(), *b.stack(inputs=4, outputs=1)())
+    doubts = {doubt.check: doubt.message for doubt in looked(build(model=model)).probation.doubts}
+    assert "look for the fault in the code, above all in what validation does" in doubts["known_data"]
+
+
+class Forgetting(nn.Module):
+    def forward(self, x):
+        return x if self.training else torch.zeros_like(x)
 
 
 def renamed():
