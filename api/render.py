@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remedy.page import Page, number, preflight_lines, share
-from remedy.search.audit import line as audit_line
+from remedy.search.audit import lines as audit_lines
 from remedy.search.paste import apply_line
 
 
@@ -48,7 +48,8 @@ def report_text(
             f"{f' ({causes})' if causes else ''}; {cost['seconds']:.0f} s in all."
         )
     if report.get("audit"):
-        page.line(audit_line(report["audit"]))
+        for said in audit_lines(report["audit"]):
+            page.line(said)
     page.line()
     _next(page, report, next_home)
     return str(page)

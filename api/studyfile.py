@@ -45,6 +45,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "args": list,
     "remedies": list,
     "detectors": dict,
+    "forecast": dict,
     "audit": (int, float),
     "knowledge": bool,
 }
@@ -92,7 +93,7 @@ def _read(path: Path) -> dict[str, Any]:
         if name not in _TYPES:
             msg = f"study file {str(path)!r}: key {key!r} is unknown; it may be target, {', '.join(_TYPES)}"
             raise InputError(msg)
-        if name == "detectors":
+        if name in ("detectors", "forecast"):
             continue  # read below, where its own words are known
         kinds = (str, int, float) if name == "args" else str
         names = not isinstance(value, list) or all(isinstance(one, kinds) for one in value)
@@ -103,10 +104,12 @@ def _read(path: Path) -> dict[str, Any]:
     found = {str(key).replace("-", "_"): value for key, value in content.items()}
     if "args" in found:
         found["args"] = [str(one) for one in found["args"]]
-    if "detectors" in found:
-        from remedy.workers.detectors.choice import read
+    if "detectors" in found or "forecast" in found:
+        from remedy.workers.detectors.choice import read, read_forecast
 
-        found["detectors"] = read(found["detectors"], f"study file {str(path)!r}")
+        where = f"study file {str(path)!r}"
+        asked = read(found.get("detectors", {}), where)
+        found["detectors"] = {**asked, **read_forecast(found.pop("forecast", {}), where)}
     found["target"] = _beside(path, found["target"])
     found["remedies"] = [_beside(path, own) for own in found.get("remedies", [])]
     return found

@@ -2,6 +2,7 @@
 
 The two halves were fixed before a detector was changed, and share no kind: the judging half has other nets, data or
 optimizers, and families of its own (convolutions, breast cancer, LSTM, gradients that do not arrive, several labels).
+A third set, which judges last, is in corpus_final.py.
 Names say what a training is meant to show; whether a run is doomed is decided by its end alone.
 """
 
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import corpus_final as last
 import corpus_parts as made
 import torch
-from corpus_parts import Recurrent, Transformer, adam, adamw, mlp, sgd
+from corpus_parts import Recurrent, Transformer, adam, adamw, mlp, of, sgd
 from torch import Tensor, nn
 
 import remedy
@@ -26,6 +28,7 @@ class Role(StrEnum):
 
     CALIBRATE = "calibrate"
     JUDGE = "judge"
+    FINAL = "final"
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,6 @@ class Kind:
     training: Callable[[int], remedy.Training]
     seeds: int = 10
     search: bool = False
-
-
-def of(model: Callable[[], nn.Module], data: Callable[[], Any], **more: Any) -> remedy.Training:
-    """Build a training from what differs."""
-    usual = {"loss": nn.CrossEntropyLoss(), "optimizer": adam(1e-3), "batch_size": 64, "steps": 400, "goal": 0.87}
-    return remedy.Training(**{**usual, "model": model, "data": data, **more})
 
 
 def digits(model: Callable[[], nn.Module], **more: Any) -> remedy.Training:
@@ -316,6 +313,7 @@ SEARCHES = (
         s + 3000, lambda: made.digits(scale=1.0), 64, 10, 0.87), 40, search=True),
     Kind("search_cancer", Role.JUDGE, lambda s: searched(
         s + 4000, lambda: made.table("breast_cancer"), 30, 2, 0.93), 40, search=True),
+    Kind("search_tones", Role.FINAL, lambda s: last.searched(s + 5000), 40, search=True),
 )  # fmt: skip
 
 
@@ -326,5 +324,6 @@ def _fixed(make: Callable[[], remedy.Training]) -> Callable[[int], remedy.Traini
 KINDS: tuple[Kind, ...] = (
     *(Kind(name, Role.CALIBRATE, _fixed(make)) for name, make in CALIBRATING.items()),
     *(Kind(name, Role.JUDGE, _fixed(make)) for name, make in JUDGING.items()),
+    *(Kind(name, Role.FINAL, _fixed(make), 6) for name, make in last.FINAL.items()),
     *SEARCHES,
 )

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from torch.utils.data import TensorDataset, WeightedRandomSampler
 
+import remedy
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 from digits import IMBALANCED, digits
@@ -289,6 +291,12 @@ def clipped_binary(probabilities: Tensor, targets: Tensor) -> Tensor:
 
 def naive_cross_entropy(probabilities: Tensor, targets: Tensor) -> Tensor:
     return -probabilities.gather(1, targets[:, None]).log().mean()
+
+
+def of(model: Callable[[], nn.Module], data: Callable[[], Any], **more: Any) -> remedy.Training:
+    """Build a training from what differs."""
+    usual = {"loss": nn.CrossEntropyLoss(), "optimizer": adam(1e-3), "batch_size": 64, "steps": 400, "goal": 0.87}
+    return remedy.Training(**{**usual, "model": model, "data": data, **more})
 
 
 def adam(rate: float, **more: Any) -> Callable[[Any], torch.optim.Optimizer]:

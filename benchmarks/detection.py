@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How early doomed runs are ended, and whether healthy ones live: our detectors and the rules of others, side by side.
 
-usage: python benchmarks/detection.py [--half judge|calibrate] [--kinds] [--missed] [--corpus DIR]
+usage: python benchmarks/detection.py [--half calibrate|judge|final] [--kinds] [--missed] [--corpus DIR]
 
 Replays the corpus (corpus.py), and prints for each half on its own: the share of the doomed budget saved, doomed runs
 caught, healthy runs stopped, and the median step of a catch as a share of the budget. A run is doomed if it missed its
@@ -35,12 +35,17 @@ from peers import PEERS, Rule, Stops
 from remedy.spaces.metric import meets
 from remedy.workers.detectors.catalogue import detectors
 from remedy.workers.detectors.guessing import progress
-from remedy.workers.forecast import Forecast, Limits
+from remedy.workers.forecast import Forecast
 
 DRAWS = 2000
 COLLAPSED = 0.25
 TOP = 10
 EVEN = 0.005
+HEADINGS = {
+    Role.CALIBRATE: "Kinds that calibrated",
+    Role.JUDGE: "Kinds that only judge",
+    Role.FINAL: "Kinds that judge last",
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def impatient(trace: Trace, late: float) -> int | None:
     best, stop = -math.inf, both(trace)
     for step, now in course:
         best = max(best, now)
-        if step >= late * trace.setting.steps and not best > Limits().chance:
+        if step >= late * trace.setting.steps and not best > Forecast.chance:
             return step if stop is None else min(step, stop)
     return stop
 
@@ -324,7 +329,7 @@ def _finite(value: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--half", choices=[str(role) for role in Role], help="default: both")
+    parser.add_argument("--half", choices=[str(role) for role in Role], help="default: all three")
     parser.add_argument("--kinds", action="store_true", help="a line for each kind, too")
     parser.add_argument("--missed", action="store_true", help="say which doomed runs were not caught")
     parser.add_argument("--corpus", type=Path, default=FOLDER, metavar="DIR", help="default: %(default)s")
@@ -338,7 +343,7 @@ def main() -> None:
                 continue
             seen = list(traces(kind, asked.corpus))
             (studies.append if kind.search else runs.extend)(seen)  # type: ignore[operator]
-        print(f"\n# {'Kinds that calibrated' if role is Role.CALIBRATE else 'Kinds that only judge'}\n")
+        print(f"\n# {HEADINGS[role]}\n")
         report(runs, [study for study in studies if study], kinds=asked.kinds, missed=asked.missed)
 
 

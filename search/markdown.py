@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from remedy.search.audit import line as audit_line
+from remedy.search.audit import lines as audit_lines
 from remedy.search.paste import apply_line, run_line
 from remedy.spaces.combination import Combination
 from remedy.spaces.printable import printable
@@ -40,6 +40,8 @@ def run_note(result: RunResult) -> str:
         parts.append(f"Audited: {spared} would have ended it at step {result.spared.step}.")
     elif result.spared is not None:
         parts.append(f"Audited: its verdict of step {result.spared.step} did not end it.")
+    elif result.foretold:
+        parts.append(f"Audited: the forecast would have given it up at step {result.foretold_step}.")
     noted = [note for note in result.notes if note != verdict]
     parts += [
         f"Noted since step {n.onset_step}, {escape(n.symptom.value)}: {escape(n.evidence)}" for n in noted[:_ROWS]
@@ -203,7 +205,7 @@ def _saved(report: Mapping[str, Any]) -> str:
             f" {cost.get('steps_trained', 0):,} of {cost['steps_full']:,} steps were trained: early stopping saved "
             f"**{_percent(cost['saved_by_early_stop'])}**{by}."
         )
-    audited = f"\n\n{escape(audit_line(report['audit']))}" if report.get("audit") else ""
+    audited = "".join(f"\n\n{escape(said)}" for said in audit_lines(report["audit"])) if report.get("audit") else ""
     return f"### What it cost, and what early stopping saved\n\n{text}{audited}"
 
 

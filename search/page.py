@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from remedy.search import figures
-from remedy.search.audit import line as audit_line
+from remedy.search.cost import cost
 from remedy.search.figures import Made
 from remedy.search.home import StudyFolder
 from remedy.search.links import redact
@@ -34,7 +34,7 @@ def report_html(report: Mapping[str, Any], folder: StudyFolder) -> str:
     data = figures.tables(report, runs)
     parts = (
         _heading(report, runs), _wrong(report), _fixes(report, runs), _apply(report), _curves(report, runs, data),
-        _remedies(report, data), _runs(report, runs, data), _cost(report), _foot(report),
+        _remedies(report, data), _runs(report, runs, data), cost(report), _foot(report),
     )  # fmt: skip
     page = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -270,27 +270,6 @@ def _runs(report: Mapping[str, Any], runs: Sequence[Made], data: Mapping[str, st
 def _why(run: Made) -> str:
     told = run.result.outcome in (Outcome.FAILED, Outcome.INAPPLICABLE, Outcome.LOST)
     return run.symptom or (run.result.reason if told else "")
-
-
-def _cost(report: Mapping[str, Any]) -> Html:
-    cost = report.get("cost") or {}
-    if not cost.get("steps_full"):
-        return Html()
-    causes = ", ".join(f"{percent(part)} by {why}" for why, part in (cost.get("saved") or {}).items() if part >= 0.005)
-    told = (
-        f"{number(cost['steps_trained'])} optimizer steps were trained, of {number(cost['steps_full'])} in full: early "
-        f"stopping saved {percent(cost.get('saved_by_early_stop'))}{f' ({causes})' if causes else ''}."
-    )
-    rows = [(f"steps, phase {phase}", number(steps)) for phase, steps in (cost.get("by_phase") or {}).items()]
-    named = {
-        "full_run_equivalents": "as full runs of the untouched training",
-        "steps_to_first_fix": "steps until the first fix was confirmed",
-        "preflight_steps": "steps of pre-flight checks",
-    }
-    rows += [(name, number(cost[key])) for key, name in named.items() if cost.get(key)]
-    rows.append(("wall time", duration(cost.get("seconds") or 0.0)))
-    audit = tag("p", audit_line(report["audit"])) if report.get("audit") else Html()
-    return tag("section", tag("h2", "What it cost"), tag("p", told), audit, table(("", ""), rows))
 
 
 def _foot(report: Mapping[str, Any]) -> Html:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from remedy.search.audit import figures, of_run
 from remedy.search.knowledge import lesson
 from remedy.search.links import redact
 from remedy.search.mark import Mark, mark_of
@@ -135,7 +136,7 @@ def child(study: str, order: WorkOrder, result: RunResult, slots: Iterable[str],
         "remedy.fix": fix or "",
         **_findings(result),
         "remedy.saved_by": result.saved_by,
-        "remedy.audit": _audit(result),
+        "remedy.audit": of_run(result),
         "remedy.receipts": "\n".join(f"{receipt.remedy}: {receipt.text}" for receipt in result.receipts),
         "remedy.nonfinite": "; ".join(strange),
         "mlflow.note.content": run_note(result),
@@ -184,7 +185,7 @@ def finish(report: Mapping[str, Any], note: str, artifacts: Iterable[str]) -> Fi
         "best_fix_converged_share": best["converged"] / best["runs"] if best.get("runs") else None,
         **{f"runs_{name}": value for name, value in runs.items()},
         **{name: value for name, value in cost.items() if not isinstance(value, Mapping)},
-        **{f"audit_{name}": (report.get("audit") or {}).get(name) for name in ("stops", "audited", "converged")},
+        **figures(report.get("audit") or {}),
         **{f"saved_by_{name}": value for name, value in (cost.get("saved") or {}).items()},
     }
     code = report.get("exit_code")
@@ -254,13 +255,6 @@ def _findings(result: RunResult) -> dict[str, str]:
             f"{note.symptom.value} since step {note.onset_step}: {note.evidence}" for note in result.notes
         ),
     }
-
-
-def _audit(result: RunResult) -> str:
-    if result.spared is None:
-        return ""
-    what = str(result.outcome) if result.audit_decided else "cut off"
-    return f"{result.spared.symptom.value} at step {result.spared.step}, let run on: {what}"
 
 
 def _curves(result: RunResult, start: int) -> tuple[list[tuple[str, float, int, int]], list[str]]:

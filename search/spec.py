@@ -46,8 +46,8 @@ class Spec:
         space: slot -> remedies -> distributions, as `Space.describe` says it.
         code: the hash of each file of the user's that the training imports, by its path.
         commit: the git commit of the training's folder, with `+` where it has changes; `none` outside of git.
-        audit: share of the runs that a detector would stop which go on to the end.
-        detectors: what was asked of the detectors, as a choice (see workers/detectors/choice.py); empty: nothing.
+        audit: share of the runs that a detector or the forecast would stop which go on to the end.
+        detectors: what was asked of the detectors and the forecast, as a choice (see workers/detectors/choice.py).
         thresholds: the detectors' thresholds as they were when the study began, all of them.
         preflight_steps: optimizer steps that were trained before the study began: to learn a script's full length, and
             whether the training can learn a few samples by heart.

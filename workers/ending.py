@@ -20,16 +20,19 @@ def ended(order: WorkOrder, watch: Watch, parts: Parts, losses: tuple[float, ...
     """Return the result of a run that came to its end, or to a verdict."""
     saved = "collapse" if watch.verdict else "success" if watch.succeeded else "controller" if watch.given_up else ""
     verdict = watch.verdict or (watch.spared if watch.outcome is Outcome.COLLAPSED else None)
+    missed = watch.outcome is Outcome.MISSED
     return RunResult(
         number=order.number,
         outcome=watch.outcome,
-        reason=verdict.evidence if verdict else watch.given_up,
+        reason=verdict.evidence if verdict else watch.given_up or (watch.foretold if missed else ""),
         metric=watch.metric,
         steps=watch.step,
         steps_full=parts.steps,
         seconds=seconds,
         verdict=verdict,
         spared=watch.spared,
+        foretold=watch.foretold,
+        foretold_step=watch.foretold_step,
         notes=tuple(watch.notes),
         receipts=parts.receipts,
         curves={name: tuple(curve) for name, curve in watch.curves.items()},
@@ -42,9 +45,10 @@ def ended(order: WorkOrder, watch: Watch, parts: Parts, losses: tuple[float, ...
 
 def stopped(order: WorkOrder, watch: Watch, parts: Parts, seconds: float) -> RunResult:
     """Return the result of a run that the search had no more use for."""
-    if watch.spared is not None:
-        # Without the audit its verdict had ended it: cut off, the audit says nothing, and the verdict stands.
-        return _collapsed(ended(order, watch, parts, (), seconds), watch)
+    if watch.spared is not None or watch.foretold:
+        # Without the audit it had ended there: cut off, the audit says nothing, and the verdict or forecast stands.
+        cut = dataclasses.replace(ended(order, watch, parts, (), seconds), saved_by="controller")
+        return _as_found(cut, watch)
     return dataclasses.replace(
         ended(order, watch, parts, (), seconds),
         outcome=Outcome.STOPPED,
@@ -64,21 +68,24 @@ def broken(
         reason = f"the run {OUT_OF_MEMORY}: {sentence(error)}"
         return dataclasses.replace(known, outcome=Outcome.LOST, reason=reason)
     curves = {name: tuple(curve) for name, curve in watch.curves.items()} if watch else {}
-    if watch is not None and watch.spared is not None:
+    if watch is not None and (watch.spared is not None or watch.foretold):
         # What an audited run raises after its verdict does not make it the user's failure.
-        return _collapsed(dataclasses.replace(known, curves=curves, metric=math.nan, notes=tuple(watch.notes)), watch)
+        return _as_found(dataclasses.replace(known, curves=curves, metric=math.nan, notes=tuple(watch.notes)), watch)
     reason = str(error) if isinstance(error, InputError) else sentence(error)
     return dataclasses.replace(known, reason=reason, curves=curves, metric=math.nan)
 
 
-def _collapsed(result: RunResult, watch: Watch) -> RunResult:
-    assert watch.spared is not None  # noqa: S101  (asked only where there is one)
+def _as_found(result: RunResult, watch: Watch) -> RunResult:
+    """Return the result of an audited run as it was before it was let go on: collapsed, or missed."""
+    spared = watch.spared
     return dataclasses.replace(
         result,
-        outcome=Outcome.COLLAPSED,
-        reason=watch.spared.evidence,
-        verdict=watch.spared,
-        spared=watch.spared,
+        outcome=Outcome.COLLAPSED if spared is not None else Outcome.MISSED,
+        reason=spared.evidence if spared is not None else watch.foretold,
+        verdict=spared,
+        spared=spared,
+        foretold=watch.foretold,
+        foretold_step=watch.foretold_step,
         goal_step=None,
     )
 

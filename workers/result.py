@@ -34,6 +34,8 @@ class RunResult:
         verdict: why it was stopped, for collapsed runs.
         spared: the verdict that would have stopped it, had the run not been audited; what came of it is the outcome:
             converged all the same, or collapsed with that verdict.
+        foretold: why the forecast would have given the run up, had it not been audited; empty where it would not.
+        foretold_step: at which step.
         notes: what detectors noted without stopping the run.
         receipts: proof of what each remedy changed.
         curves: name -> [(step, value), ...]; `metric` holds the validation metric. Values may be NaN or infinite.
@@ -55,6 +57,8 @@ class RunResult:
     seconds: float = 0.0
     verdict: Verdict | None = None
     spared: Verdict | None = None
+    foretold: str = ""
+    foretold_step: int = 0
     notes: tuple[Verdict, ...] = ()
     receipts: tuple[Receipt, ...] = ()
     curves: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
@@ -69,8 +73,16 @@ class RunResult:
     @property
     def audit_decided(self) -> bool:
         """Whether the run was audited, and came to an end that shows what the verdict was worth."""
-        ended = self.outcome is Outcome.CONVERGED or self.steps >= self.steps_full or bool(self.trace)
-        return self.spared is not None and ended
+        return self.spared is not None and self._came_to_an_end
+
+    @property
+    def forecast_decided(self) -> bool:
+        """Whether it was audited, and came to an end that shows what the forecast was worth."""
+        return bool(self.foretold) and self._came_to_an_end
+
+    @property
+    def _came_to_an_end(self) -> bool:
+        return self.outcome is Outcome.CONVERGED or self.steps >= self.steps_full or bool(self.trace)
 
     @property
     def starved(self) -> bool:

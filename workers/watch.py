@@ -38,20 +38,23 @@ class Watch:
     succeeded: bool = False
     given_up: str = ""
     """Why the forecast gave the run up."""
+    foretold: str = ""
+    """Why it would have, had the run not been audited; from there on it is trained to its end."""
+    foretold_step: int = 0
 
     @classmethod
     def of(cls, order: WorkOrder, setting: Setting, *, watched: bool = True) -> Watch:
         """Watch a run as its order has it; unwatched, it goes on to its end."""
         if not watched:
             return cls(setting, [], order.may_succeed_early, order.audited)
-        forecast = Forecast(setting) if order.may_be_given_up else None
+        forecast = Forecast.of(setting, order.detectors) if order.may_be_given_up else None
         return cls(setting, detectors(setting, order.detectors), order.may_succeed_early, order.audited, forecast)
 
     def see(self, observation: Observation) -> bool:
         """Take an observation into account; return whether the run goes on."""
         self.step = observation.step
         self._keep(observation)
-        if self.spared is not None:
+        if self.spared is not None or self.foretold:
             return True
         for detector in self.detectors:
             verdict = detector.observe(observation)
@@ -65,9 +68,12 @@ class Watch:
                 return False
             self.notes.append(verdict)
         self.succeeded = self.may_succeed_early and self._success()
-        if self.forecast is not None and not self.audited and not self.succeeded:
-            self.given_up = self.forecast.hopeless(observation)
-        return not self.succeeded and not self.given_up
+        why = self.forecast.hopeless(observation) if self.forecast is not None and not self.succeeded else ""
+        if why and self.audited:
+            self.foretold, self.foretold_step = why, self.step
+            return True
+        self.given_up = why
+        return not self.succeeded and not why
 
     @property
     def metrics(self) -> list[tuple[int, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from remedy.commands.loading import quiet
@@ -17,6 +18,8 @@ from remedy.spaces.slot import Slot
 from remedy.spaces.symptom import Symptom
 from remedy.spaces.target import find, load
 from remedy.workers.detectors.catalogue import of_symptom
+from remedy.workers.detectors.threshold import Threshold, thresholds
+from remedy.workers.forecast import ABOUT, NAME, Forecast
 from remedy.workers.run import catalogue_of
 
 
@@ -83,8 +86,12 @@ def _with_own(asked: argparse.Namespace) -> tuple[Remedy, ...]:
         return tuple(catalogue_of(load(source)).values())
 
 
+def _listed(known: Mapping[str, Threshold[Any]]) -> list[dict[str, Any]]:
+    return [{"name": name, "value": t.value, "why": t.why, "may_be": t.may_be} for name, t in known.items()]
+
+
 def symptoms(asked: argparse.Namespace) -> int:
-    """Print the symptoms, with what their detectors go by."""
+    """Print the symptoms, with what their detectors go by, and the forecast's thresholds."""
     rows: list[dict[str, Any]] = [
         {
             "symptom": s.value,
@@ -92,13 +99,20 @@ def symptoms(asked: argparse.Namespace) -> int:
             "means": s.means,
             "source": s.source,
             "remedies": [r.name for r in REMEDIES if s in r.treats],
-            "thresholds": [
-                {"name": name, "value": known.value, "why": known.why, "may_be": known.may_be}
-                for name, known in of_symptom(s.value).items()
-            ],
+            "thresholds": _listed(of_symptom(s.value)),
         }
         for s in Symptom
     ]
+    rows.append(
+        {
+            "symptom": NAME,
+            "about": ABOUT,
+            "means": "too slow, or at guessing too late, for this budget",
+            "source": "docs/detection.md",
+            "remedies": [],
+            "thresholds": _listed(thresholds(Forecast)),
+        }
+    )
     if asked.json:
         sys.stdout.write(json.dumps(rows) + "\n")
         return 0
@@ -112,8 +126,8 @@ def symptoms(asked: argparse.Namespace) -> int:
             page.line(f"{known['name']} {known['value']:g}: {known['why']}", "dim", indent=4)
     page.line()
     page.line(
-        "The indented figures are the detectors' thresholds. A study file sets them, or switches a detector off: "
-        "`detectors: {chance_plateau: off, exploding_gradient: {factor: 2, patience: {share: 0.4}}}`"
+        "The indented figures are thresholds. A study file sets them, or switches a detector or the forecast off: "
+        "`detectors: {chance_plateau: off, exploding_gradient: {factor: 2, patience: {share: 0.4}}}`, `forecast: off`"
     )
     sys.stdout.write(f"{page}\n")
     return 0

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.remedy import Remedy
 from remedy.spaces.slot import Slot
 from remedy.spaces.symptom import Symptom
 from remedy.workers.detectors.catalogue import of_symptom
+from remedy.workers.detectors.threshold import Threshold, thresholds
+from remedy.workers.forecast import ABOUT, Forecast
 
 _SET = (
     "A study file sets their thresholds, or switches a detector off: `detectors: {chance_plateau: off, "
@@ -103,14 +106,23 @@ def _symptoms() -> str:
             "",
             f"Source: {symptom.source}.",
             "",
-            *_thresholds(symptom),
+            *_thresholds(of_symptom(symptom.value)),
         ]
+    lines += [
+        "",
+        "## The forecast",
+        "",
+        f"{_sentence(ABOUT)} `forecast: off`, or `forecast: {{late: 0.8}}`, beside `detectors`.",
+        "Progress is 0 at guessing and 1 at the goal.",
+        "",
+        *_thresholds(thresholds(Forecast)),
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _thresholds(symptom: Symptom) -> list[str]:
-    """Return a table of what the detector of a symptom goes by."""
-    rows = [_cells(f"`{n}`", f"{t.value:g}", t.may_be, t.why) for n, t in of_symptom(symptom.value).items()]
+def _thresholds(known: Mapping[str, Threshold[Any]]) -> list[str]:
+    """Return a table of what a detector goes by."""
+    rows = [_cells(f"`{n}`", f"{t.value:g}", t.may_be, t.why) for n, t in known.items()]
     return [_cells("threshold", "value", "may be", "why"), _cells("---", "---", "---", "---"), *rows]
 
 

@@ -193,6 +193,9 @@ def _show_run(asked: argparse.Namespace, folder: StudyFolder) -> int:
         spared = result.spared
         told = f"audited: {spared.symptom} since step {spared.onset_step} would have ended it at step {spared.step}"
         page.line(told if result.verdict else f"{told}: {spared.evidence}")
+    if result.foretold:
+        told = f"audited: the forecast would have given it up at step {result.foretold_step}"
+        page.line(told if result.reason else f"{told}: {result.foretold}")
     for noted in result.notes:
         page.line(f"noted: {noted.symptom} since step {noted.onset_step}: {noted.evidence}")
     curves(page, result)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from remedy.search.spec import Spec
+from remedy.workers.detectors.choice import detecting
 
 UNSTEADY = "not the same twice"
 """Stands for a data hash where `data()` gives other samples each time it is called."""
@@ -60,8 +61,9 @@ class NightFacts:
 
 def yardstick(spec: Spec) -> dict[str, Any]:
     """Return by what a training's runs are judged; nights are compared only where it is the same."""
+    detectors = _hash(detecting(spec.thresholds))  # the forecast never ends an untouched run
     return {"metric": spec.metric, "mode": spec.mode, "goal": spec.goal, "seed": spec.seed, "seeds": spec.seeds,
-            "confirm_seeds": spec.confirm_seeds, "audit": spec.audit, "detectors": _hash(spec.thresholds)}  # fmt: skip
+            "confirm_seeds": spec.confirm_seeds, "audit": spec.audit, "detectors": detectors}  # fmt: skip
 
 
 def space_hash(spec: Spec) -> str:

@@ -15,7 +15,7 @@ from remedy.search.evidence import LEAST_RUNS, MOST_RUNS
 from remedy.search.spec import SEED_LIMIT
 from remedy.spaces.error import InputError
 from remedy.spaces.fix import read_yaml
-from remedy.workers.detectors.choice import read
+from remedy.workers.detectors.choice import read, read_forecast
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _A_NAME = "text of letters, digits, dots, dashes and underscores, at most 40"
@@ -35,7 +35,7 @@ class Entry:
         remedies: files and modules that declare remedies beside the training's own.
         weight: its share of the explorers' budget, relative to the others'.
         run_timeout: most seconds of loading it, and of one run.
-        detectors: what is asked of the detectors, as a choice (see workers/detectors/choice.py).
+        detectors: what is asked of the detectors and of the forecast, as a choice (see workers/detectors/choice.py).
     """
 
     name: str
@@ -129,6 +129,7 @@ _TRAINING: Mapping[str, Rule] = {
     "weight": _ABOVE_0,
     "run_timeout": (_positive, "seconds above 0"),
     "detectors": (lambda _value: True, ""),  # it says itself what is wrong
+    "forecast": (lambda _value: True, ""),
 }
 _SWEEP: Mapping[str, Rule] = {
     "sweep": (_named, _A_NAME),
@@ -140,6 +141,7 @@ _SWEEP: Mapping[str, Rule] = {
     "fixes": _whole(1, math.inf),
     "run_timeout": (_positive, "seconds above 0"),
     "detectors": (lambda _value: True, ""),
+    "forecast": (lambda _value: True, ""),
     "audit": (lambda value: _number(value) and 0 <= value <= 1, "a share of the early stops, 0 to 1"),
     "workers": _whole(0, math.inf),
     "gpus": (lambda value: _number(value) and value >= 0, "a share of a GPU, 0 or more"),
@@ -161,7 +163,7 @@ def read_sweep(path: Path) -> Sweep:
         raise InputError(f"{where} holds {type(content).__name__}; it may hold the keys {', '.join(_SWEEP)}")
     found = _checked(content, _SWEEP, ("sweep", "trainings"), where)
     common: dict[str, Any] = {"run_timeout": found.pop("run_timeout")} if "run_timeout" in found else {}
-    common["detectors"] = read(found.pop("detectors", {}), where)
+    common["detectors"] = _chosen(found, where)
     entries = tuple(
         _entry(raw, common, path.parent, f"{where}: training {place}")
         for place, raw in enumerate(found.pop("trainings"), start=1)
@@ -204,9 +206,9 @@ def _checked(raw: Mapping[Any, Any], rules: Mapping[str, Rule], needed: tuple[st
 def _entry(raw: Any, common: Mapping[str, Any], folder: Path, where: str) -> Entry:
     if not isinstance(raw, dict):
         raise InputError(f"{where} is {_short(raw)}; it may be such as {{target: train.py:training}}")
-    found = {**common, **_checked(raw, _TRAINING, ("target",), where)}
-    if "detectors" in raw:
-        found["detectors"] = {**common["detectors"], **read(raw["detectors"], where)}
+    found = _checked(raw, _TRAINING, ("target",), where)
+    found["detectors"] = {**common["detectors"], **_chosen(found, where)}
+    found = {**common, **found}
     file, _, function = found["target"].partition(":")
     found["target"] = _from(folder, found["target"])
     found["remedies"] = tuple(_from(folder, own) for own in found.get("remedies", ()))
@@ -214,6 +216,11 @@ def _entry(raw: Any, common: Mapping[str, Any], folder: Path, where: str) -> Ent
     goal = found.pop("goal", None)
     only, without = (tuple(found.pop(key, ())) for key in ("only", "without"))
     return Entry(name=name, goal=None if goal is None else str(goal), only=only, without=without, **found)
+
+
+def _chosen(found: dict[str, Any], where: str) -> dict[str, bool | float]:
+    """Take out of what a file says what it asks of the detectors, and of the forecast."""
+    return {**read(found.pop("detectors", {}), where), **read_forecast(found.pop("forecast", {}), where)}
 
 
 def _from(folder: Path, named: str) -> str:

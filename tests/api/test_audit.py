@@ -93,6 +93,33 @@ def test_a_study_file_with_a_wrong_detector_is_refused_in_a_sentence(remedy, det
     assert not remedy.home.exists() or not list(remedy.home.glob("studies/*"))
 
 
+def test_a_study_file_sets_the_forecast_and_the_audit_has_a_line_for_it(remedy):
+    broken = "optimizer=lambda p: torch.optim.SGD(p, lr=1e-5)"
+    remedy.write("train", broken)
+    path = remedy.place / "study.yaml"
+    keys = {"target": "train.py", "workers": 0, "runs": 8, "audit": 1.0}
+    path.write_text(yaml.safe_dump({**keys, "name": "set", "forecast": {"travel": 100, "travel_from": 0}}))
+    report = remedy("submit", path, "--json", code=None).json
+    found = report["audit"]["forecast"]
+    assert found["stops"] == found["audited"] > 0
+    spec = json.loads((remedy.home / "studies" / "set" / "study.json").read_text())
+    assert (spec["detectors"]["forecast.travel"], spec["thresholds"]["forecast.travel"]) == (100, 100)
+    for style in ("text", "md", "html"):
+        said = " ".join(remedy("report", "set", "--format", style).out.replace("\\", "").split())
+        assert f"Audit of the forecast: {found['converged']} of {found['audited']} that ran on to the end" in said, (
+            style
+        )
+    path.write_text(yaml.safe_dump({**keys, "name": "off", "forecast": False}))
+    report = remedy("submit", path, "--json", code=None).json
+    assert report["audit"]["forecast"]["stops"] == 0
+
+
+def test_a_study_file_with_a_wrong_forecast_is_refused_in_a_sentence(remedy):
+    answer = remedy("submit", study(remedy, forecast={"late": 3}), code=2)
+    assert "study.yaml': forecast: late is 3; it may be a number from 0 to 1" in answer.err
+    assert answer.err.count("\n") == 1
+
+
 def test_a_share_that_is_none_is_refused(remedy):
     assert (
         "--audit is 2; it may be a share of the early stops, 0 to 1"
@@ -108,3 +135,5 @@ def test_symptoms_are_listed_with_their_thresholds_and_why(remedy):
     said = remedy("symptoms").out
     assert "detectors: {chance_plateau: off" in said
     assert "patience.share" in said
+    assert {row["name"] for row in rows["forecast"]} >= {"late", "slow", "travel"}
+    assert "forecast: off" in said

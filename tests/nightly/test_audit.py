@@ -59,10 +59,24 @@ def test_a_sweep_audits_one_stop_in_twenty_unless_it_says_otherwise(nights):
     assert sweep.audit == 0.05
     assert [entry.detectors for entry in sweep.trainings] == [
         {"chance_plateau": False},
-        {"chance_plateau": False, "dead_units.dead": 1},
+        {"chance_plateau": False, "dead_units": True, "dead_units.dead": 1},
     ]
     nights.sweep({"target": "a.py", "detectors": {"dead_units": {"dead": 2}}})
     with pytest.raises(InputError, match="training 1: detectors: dead_units: dead is 2; it may be a number from 0 to"):
+        read_sweep(path)
+    nights.sweep(
+        {"target": "a.py"},
+        {"target": "b.py", "forecast": {"late": 0.8}},
+        {"target": "c.py", "forecast": True},
+        forecast=False,
+    )
+    assert [entry.detectors for entry in read_sweep(path).trainings] == [
+        {"forecast": False},
+        {"forecast": True, "forecast.late": 0.8},
+        {"forecast": True},
+    ]
+    nights.sweep({"target": "a.py"}, forecast={"late": 2})
+    with pytest.raises(InputError, match="forecast: late is 2; it may be a number from 0 to 1"):
         read_sweep(path)
     nights.sweep({"target": "a.py"}, audit=2)
     with pytest.raises(InputError, match="audit is 2; it may be a share of the early stops, 0 to 1"):

@@ -189,7 +189,8 @@ class BlindOutsideTraining(nn.Module):
 @pytest.mark.parametrize("own", ["rows", "numbers"])
 def test_code_that_does_not_learn_known_data_either_is_told_from_bad_data(own):
     build = {"rows": b.training, "numbers": b.numbers}[own]
-    model = BlindOutsideTraining if own == "rows" else lambda: nn.Sequential(Forgetting(), *b.stack(inputs=4, outputs=1)())
+    blind = lambda: nn.Sequential(Forgetting(), *b.stack(inputs=4, outputs=1)())  # noqa: E731
+    model = BlindOutsideTraining if own == "rows" else blind
     doubts = {doubt.check: doubt.message for doubt in looked(build(model=model)).probation.doubts}
     assert "look for the fault in the code, above all in what validation does" in doubts["known_data"]
 

@@ -43,7 +43,7 @@ DETECTORS: tuple[type[Detector], ...] = (
 )
 
 
-def name_of(detector: type[Detector]) -> str:
+def name_of(detector: type) -> str:
     """Return what a kind of detector is called, which is its symptom's name."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", detector.__name__).lower()
 

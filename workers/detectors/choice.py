@@ -1,7 +1,7 @@
-"""Which detectors watch a study's runs, and with which thresholds, where it asks for others than ours.
+"""Which detectors watch a study's runs, and with which thresholds, where others than ours are asked for; the forecast.
 
-A choice is one flat dict, as it travels: `{"chance_plateau": False, "exploding_gradient.factor": 2.0}`. What it does
-not name is as it is in the catalogue.
+A choice is one flat dict, as it travels: `{"chance_plateau": False, "exploding_gradient.factor": 2.0, "forecast.late":
+0.8}`. What it does not name is as it is in the catalogue; `True` is what is on, whatever a sweep has off.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 
 from remedy.spaces.error import InputError
 from remedy.workers.detectors.catalogue import DETECTORS, name_of
-from remedy.workers.detectors.threshold import thresholds
+from remedy.workers.detectors.threshold import Threshold, thresholds
+from remedy.workers.forecast import NAME, Forecast
 
 Choice = Mapping[str, bool | float]
 
@@ -36,20 +37,33 @@ def read(raw: Any, where: str) -> dict[str, bool | float]:
         if name not in kinds:
             raise InputError(f"{where}: detectors: {key!r} is none; it may be {', '.join(kinds)}")
         if _word(asked) is not None:
-            chosen |= {} if _word(asked) else {name: False}
-            continue
-        known = thresholds(kinds[name])
-        if not isinstance(asked, dict):
-            such = f"{{{next(iter(known))}: {next(iter(known.values())).value:g}}}"
-            raise InputError(f"{where}: detectors: {name} is {asked!r}; it may be on, off, or its thresholds: {such}")
-        for threshold, value in _flat(asked).items():
-            if threshold not in known:
-                said = f"{where}: detectors: {name} has no threshold {threshold!r}; it may be {', '.join(known)}"
-                raise InputError(said)
-            if not known[threshold].permits(value):
-                said = f"{where}: detectors: {name}: {threshold} is {value!r}; it may be {known[threshold].may_be}"
-                raise InputError(said)
-            chosen[f"{name}.{threshold}"] = value
+            chosen[name] = bool(_word(asked))
+        else:
+            chosen |= _set(name, thresholds(kinds[name]), asked, f"{where}: detectors")
+    return chosen
+
+
+def read_forecast(raw: Any, where: str) -> dict[str, bool | float]:
+    """Read what a study file or a sweep file says under `forecast`: on, off, or its thresholds.
+
+    Raises:
+        InputError: it names no threshold of the forecast, or a value that this may not have.
+    """
+    word = _word(raw)
+    return {NAME: word} if word is not None else _set(NAME, thresholds(Forecast), raw, where)
+
+
+def _set(name: str, known: Mapping[str, Threshold[Any]], asked: Any, where: str) -> dict[str, bool | float]:
+    if not isinstance(asked, dict):
+        such = f"{{{next(iter(known))}: {next(iter(known.values())).value:g}}}"
+        raise InputError(f"{where}: {name} is {asked!r}; it may be on, off, or its thresholds: {such}")
+    chosen: dict[str, bool | float] = {name: True} if asked else {}
+    for threshold, value in _flat(asked).items():
+        if threshold not in known:
+            raise InputError(f"{where}: {name} has no threshold {threshold!r}; it may be {', '.join(known)}")
+        if not known[threshold].permits(value):
+            raise InputError(f"{where}: {name}: {threshold} is {value!r}; it may be {known[threshold].may_be}")
+        chosen[f"{name}.{threshold}"] = value
     return chosen
 
 
@@ -68,9 +82,12 @@ def _flat(asked: Mapping[Any, Any], before: str = "") -> dict[str, Any]:
 
 
 def in_force(choice: Choice) -> dict[str, bool | float]:
-    """Return every detector's thresholds as they are with a choice: all of them, by name; False for one that is off."""
+    """Return every detector's thresholds as they are with a choice: all of them, by name; False for one that is off.
+
+    The forecast's are among them.
+    """
     found: dict[str, bool | float] = {}
-    for make in DETECTORS:
+    for make in (*DETECTORS, Forecast):
         name = name_of(make)
         if choice.get(name) is False:
             found[name] = False
@@ -83,14 +100,30 @@ def in_force(choice: Choice) -> dict[str, bool | float]:
 
 def said(choice: Choice) -> str:
     """Return a choice for people; empty where it changes nothing."""
-    return ", ".join(f"{name} off" if value is False else f"{name} {value:g}" for name, value in choice.items())
+    told = ((name, value) for name, value in choice.items() if value is not True)
+    return ", ".join(f"{name} off" if value is False else f"{name} {value:g}" for name, value in told)
 
 
 def changes(before: Choice, now: Choice) -> list[str]:
     """Say in what the thresholds in force differ; nothing where it is not known what they were."""
     if not before:
         return []
-    told = [f"the detectors' {name} is {now[name]:g}, not {before[name]:g}"
+    if not any(map(_foretells, before)):  # a study from before the forecast's were kept
+        now = {name: value for name, value in now.items() if not _foretells(name)}
+    told = [f"{_whose(name)} is {now[name]:g}, not {before[name]:g}"
             for name in now if name in before and now[name] != before[name]]  # fmt: skip
     told += [f"the detectors have {name}, which they had not" for name in now if name not in before]
     return told + [f"the detectors have no {name} any more" for name in before if name not in now]
+
+
+def detecting(in_force: Choice) -> Choice:
+    """Return of the thresholds in force those of the detectors alone, by which untouched runs are judged."""
+    return {name: value for name, value in in_force.items() if not _foretells(name)}
+
+
+def _foretells(name: str) -> bool:
+    return name.partition(".")[0] == NAME
+
+
+def _whose(name: str) -> str:
+    return f"the {name}" if _foretells(name) else f"the detectors' {name}"

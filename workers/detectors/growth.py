@@ -6,6 +6,8 @@ import math
 import statistics
 from dataclasses import dataclass, field
 
+_MOST = 100.0
+
 
 @dataclass
 class Growth:
@@ -29,6 +31,11 @@ class Growth:
     def grows(self) -> bool:
         """Whether the sizes grow along the stretch by more than the factor."""
         return self._gain > math.log(self.factor)
+
+    @property
+    def times(self) -> float:
+        """How many times larger the last third is than the first; NaN for fewer than three sizes."""
+        return math.exp(min(self._gain, _MOST))
 
     @property
     def shrinks(self) -> bool:

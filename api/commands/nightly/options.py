@@ -23,7 +23,8 @@ A sweep file (YAML):
   workers: 2                             # and gpus, address, resource: as the options of submit
 
 also: seeds (3), confirm_seeds (5), fixes (3), run_timeout, stale_after (26: hours after which another night was due),
-audit (0.05: the share of early stops that go on to the end), detectors (as in a study file; for a training, too)"""
+audit (0.05: the share of early stops that go on to the end), detectors and
+forecast (as in a study file; for a training, too)"""
 _EXITS = """exit codes:
   0    the work was done (report: nobody has to look at it)
   1    report: a regression was confirmed, a training did not run, or the night did not end
