@@ -132,7 +132,7 @@ def test_symptoms_are_listed_with_their_thresholds_and_why(remedy):
     known = {row["name"]: row for row in rows["exploding_gradient"]}
     assert known["patience.share"]["may_be"] == "a number from 0 to 1"
     assert all(row["why"] for mine in rows.values() for row in mine)
-    said = remedy("symptoms").out
+    said = " ".join(remedy("symptoms").out.split())
     assert "detectors: {chance_plateau: off" in said
     assert "patience.share" in said
     assert {row["name"] for row in rows["forecast"]} >= {"late", "slow", "travel"}
