@@ -12,8 +12,8 @@ over runs, since a count of 0 has no spread).
 Ours see of a run what they see in a study, at its sparsest; the others get every look that the corpus has.
 `remedy` are the detectors: what they end is called collapsed. `+ forecast` adds the runs that a search ends because
 they will not make it in their budget (workers/forecast.py), which are called missed, never collapsed. `ours at that
-rate` is what both together would save were they as impatient as the peer: runs at guessing given up not at nine tenths
-of the budget but as early as stops no more healthy runs than the peer does, and a coin for what is left of its rate.
+rate` is what both together would save were they as impatient as the peer (HASTE below, thresholds of the forecast that
+a study file can set): the point that stops no more healthy runs than the peer does, and a coin for what is left.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from peers import PEERS, Rule, Stops
 from remedy.spaces.metric import meets
 from remedy.workers.detectors.catalogue import detectors
 from remedy.workers.detectors.guessing import progress
-from remedy.workers.forecast import Forecast
+from remedy.workers.forecast import Forecast, off_the_line
 
 DRAWS = 2000
 COLLAPSED = 0.25
@@ -115,13 +115,25 @@ def both(trace: Trace) -> int | None:
     return min(steps, default=None)
 
 
-def impatient(trace: Trace, late: float) -> int | None:
-    """Return the step at which a run is ended if one at guessing is given up so early."""
-    course = [(step, progress(trace.setting, value)) for step, value in trace.metrics]
-    best, stop = -math.inf, both(trace)
-    for step, now in course:
+# From patient to hasty, fixed on the calibrating kinds: (late, demand_from, demand_by) of the forecast. At first runs
+# at guessing are given up earlier, then all that are behind the straight line to their goal, which gets steeper.
+HASTE: tuple[tuple[float, float, float], ...] = (
+    *((late / 20, 1.0, 1.0) for late in range(20, 4, -1)),
+    *((1.0, since, 0.8) for since in (0.3, 0.2, 0.15, 0.1)),
+    *((1.0, 0.05, by) for by in (1.2, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1)),
+)  # fmt: skip
+
+
+def impatient(trace: Trace, late: float, since: float, by: float) -> int | None:
+    """Return the step at which a run is ended with so little patience."""
+    steps, stop = trace.setting.steps, both(trace)
+    course: list[tuple[int, float]] = []
+    best = -math.inf
+    for step, value in trace.metrics:
+        now = progress(trace.setting, value)
         best = max(best, now)
-        if step >= late * trace.setting.steps and not best > Forecast.chance:
+        course.append((step, now if math.isfinite(now) else -math.inf))
+        if (step >= late * steps and not best > Forecast.chance) or off_the_line(course, steps, since, by):
             return step if stop is None else min(step, stop)
     return stop
 
@@ -142,8 +154,8 @@ class Point:
 def impatience(runs: Sequence[Trace]) -> list[Point]:
     """Return what ours save with ever less patience."""
     points = []
-    for late in range(20, -1, -1):
-        made = [judged(trace, impatient(trace, late / 20)) for trace in runs]
+    for haste in HASTE:
+        made = [judged(trace, impatient(trace, *haste)) for trace in runs]
         healthy = [run for run in made if not run.doomed]
         points.append(Point(mean([run for run in made if run.doomed], saved), mean(healthy, lambda run: run.wrong)))
     return points

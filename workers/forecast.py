@@ -22,6 +22,8 @@ ABOUT = (
 # Validations whose mean is compared with that of as many others.
 _MEAN = 3
 _LOG_MOST = 50.0
+# Where the line that is asked for ends: the mean of three validations at the goal wavers about it.
+_NEARLY = 0.9
 
 
 class Forecast:
@@ -67,6 +69,13 @@ class Forecast:
     )
     far_from = Threshold(0.3, "as slow_from, for a run so far off to reach guessing", most=1)
     far_slow = Threshold(3.0, "as slow, for a run so far off to reach guessing")
+    demand_from = Threshold(
+        1.0,
+        "share of the budget from which a run has to be on the straight line from guessing to nearly its goal, as an "
+        "impatient search asks for; 1: never, since a third of the healthy runs of the calibrating kinds come later",
+        most=1,
+    )
+    demand_by = Threshold(0.8, "share of the budget at which that line ends (past 1: the line of a longer run)", most=2)
 
     def __init__(self, setting: Setting) -> None:
         """Begin a run."""
@@ -89,7 +98,14 @@ class Forecast:
     def hopeless(self, seen: Observation) -> str:
         """Take an observation into account; return why the run is given up, or nothing."""
         self._see(seen)
-        if seen.metric is None or seen.step <= self._setting.warmup or len(self._course) < _MEAN:
+        if seen.metric is None or seen.step <= self._setting.warmup:
+            return ""
+        if off_the_line(self._course, self._setting.steps, self.demand_from, self.demand_by):
+            now, steps = _mean(self._course[-_MEAN:]), self._setting.steps
+            return (
+                f"at {now:.2g} of the way from guessing to the goal at step {seen.step} of {steps}, which is too late"
+            )
+        if len(self._course) < _MEAN:
             return ""
         return self._back_at_guessing(seen.step) or self._never_left(seen) or self._on_its_way(seen.step)
 
@@ -194,6 +210,16 @@ class Forecast:
             if begin >= 1:
                 gains.append(_mean(course[end - _MEAN : end]) - _mean(course[max(0, begin - _MEAN) : begin]))
         return gains
+
+
+def off_the_line(course: Sequence[tuple[int, float]], steps: int, since: float, by: float) -> bool:
+    """Whether a run is behind the straight line from guessing to nearly its goal, which ends at the share `by`.
+
+    `course` are step and progress at each validation. The mean of the last three is compared, or of as many as there
+    are; never before the share `since` of the budget, and never if that is 1.
+    """
+    done = course[-1][0] / steps
+    return since < 1 and done >= since and _mean(course[-_MEAN:]) < _NEARLY * min(1.0, done / by if by > 0 else 1.0)
 
 
 def _mean(course: Sequence[tuple[int, float]]) -> float:
