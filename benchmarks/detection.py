@@ -12,8 +12,8 @@ over runs, since a count of 0 has no spread).
 Ours see of a run what they see in a study, at its sparsest; the others get every look that the corpus has.
 `remedy` are the detectors: what they end is called collapsed. `+ forecast` adds the runs that a search ends because
 they will not make it in their budget (workers/forecast.py), which are called missed, never collapsed. `ours at that
-rate` is what both together would save were they as impatient as the peer (HASTE below, thresholds of the forecast that
-a study file can set): the point that stops no more healthy runs than the peer does, and a coin for what is left.
+rate` is what both together would save were they as impatient as the peer (HASTE below: thresholds of the forecast, as a
+study file sets them): of the points that stop no more healthy runs than the peer does, with a coin for what is left.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from peers import PEERS, Rule, Stops
 
 from remedy.spaces.metric import meets
 from remedy.workers.detectors.catalogue import detectors
-from remedy.workers.detectors.guessing import progress
-from remedy.workers.forecast import Forecast, off_the_line
+from remedy.workers.detectors.threshold import with_values
+from remedy.workers.forecast import Forecast
 
 DRAWS = 2000
 COLLAPSED = 0.25
@@ -115,27 +115,27 @@ def both(trace: Trace) -> int | None:
     return min(steps, default=None)
 
 
-# From patient to hasty, fixed on the calibrating kinds: (late, demand_from, demand_by) of the forecast. At first runs
-# at guessing are given up earlier, then all that are behind the straight line to their goal, which gets steeper.
-HASTE: tuple[tuple[float, float, float], ...] = (
-    *((late / 20, 1.0, 1.0) for late in range(20, 4, -1)),
-    *((1.0, since, 0.8) for since in (0.3, 0.2, 0.15, 0.1)),
-    *((1.0, 0.05, by) for by in (1.2, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1)),
-)  # fmt: skip
+# From patient to hasty, fixed on the calibrating kinds: thresholds of the forecast, as a study file sets them. First a
+# loss that rises is not forgiven, then one that does not fall, then what is behind a line to the goal.
+_ALL = {"risen_by": -100.0}
+_FALLING = {**_ALL, "risen": -0.02, "risen_over": 0.1}
+_CLOSE = {**_ALL, "risen_over": 0.05}
+HASTE: tuple[Mapping[str, float], ...] = (
+    {},
+    {**_ALL, "risen": 0.1, "risen_over": 0.1},
+    *({**_CLOSE, "risen": risen} for risen in (0.1, 0.05, 0.02, 0.0, -0.01)),
+    {**_FALLING, "demand_from": 0.1},
+    *({**_FALLING, "demand_from": 0.05, "demand_by": by} for by in (1.2, 0.8)),
+    {**_CLOSE, "risen": 0.1, "demand_from": 0.05, "demand_by": 0.8},
+    *({**_CLOSE, "risen": -0.01, "demand_from": 0.05, "demand_by": by} for by in (0.8, 0.6, 0.4, 0.2, 0.1)),
+)
 
 
-def impatient(trace: Trace, late: float, since: float, by: float) -> int | None:
-    """Return the step at which a run is ended with so little patience."""
-    steps, stop = trace.setting.steps, both(trace)
-    course: list[tuple[int, float]] = []
-    best = -math.inf
-    for step, value in trace.metrics:
-        now = progress(trace.setting, value)
-        best = max(best, now)
-        course.append((step, now if math.isfinite(now) else -math.inf))
-        if (step >= late * steps and not best > Forecast.chance) or off_the_line(course, steps, since, by):
-            return step if stop is None else min(step, stop)
-    return stop
+def impatient(trace: Trace, haste: Mapping[str, float]) -> int | None:
+    """Return the step at which a run is ended with a forecast of these thresholds."""
+    ahead = with_values(Forecast, haste)(trace.setting)
+    given_up = next((seen.step for seen in paced(trace) if ahead.hopeless(seen)), None)
+    return min((step for step in (ours(trace), given_up) if step is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def impatience(runs: Sequence[Trace]) -> list[Point]:
     """Return what ours save with ever less patience."""
     points = []
     for haste in HASTE:
-        made = [judged(trace, impatient(trace, *haste)) for trace in runs]
+        made = [judged(trace, impatient(trace, haste)) for trace in runs]
         healthy = [run for run in made if not run.doomed]
         points.append(Point(mean([run for run in made if run.doomed], saved), mean(healthy, lambda run: run.wrong)))
     return points

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -21,6 +22,8 @@ ABOUT = (
 )
 # Validations whose mean is compared with that of as many others.
 _MEAN = 3
+# Looks whose mean loss is compared with that of as many others.
+_FEWEST = 2
 _LOG_MOST = 50.0
 # Where the line that is asked for ends: the mean of three validations at the goal wavers about it.
 _NEARLY = 0.9
@@ -69,6 +72,17 @@ class Forecast:
     )
     far_from = Threshold(0.3, "as slow_from, for a run so far off to reach guessing", most=1)
     far_slow = Threshold(3.0, "as slow, for a run so far off to reach guessing")
+    risen = Threshold(
+        0.2,
+        "by which the mean loss of a stretch is above that of the stretch before, in a run that was never at its goal, "
+        "its learning rate not having risen: no healthy run of the calibrating kinds is stopped, at 0.1 neither; below "
+        "0, by how much it has to fall",
+        least=-1,
+    )
+    risen_by = Threshold(0.15, "of its first loss that it is above by, at least; no healthy one at 0.1", least=-100)
+    risen_over = Threshold(
+        0.1, "share of the budget that is a stretch: over 0.05, spikes that recover look the same", most=0.5
+    )
     demand_from = Threshold(
         1.0,
         "share of the budget from which a run has to be on the straight line from guessing to nearly its goal, as an "
@@ -86,6 +100,7 @@ class Forecast:
         self._moves: dict[str, Growth] = {}
         self._rates: list[float] = []
         self._losses: list[tuple[int, float]] = []
+        self._rated: list[float] = []
 
     @classmethod
     def of(cls, setting: Setting, choice: Mapping[str, bool | float]) -> Forecast | None:
@@ -98,16 +113,49 @@ class Forecast:
     def hopeless(self, seen: Observation) -> str:
         """Take an observation into account; return why the run is given up, or nothing."""
         self._see(seen)
-        if seen.metric is None or seen.step <= self._setting.warmup:
+        if seen.step <= self._setting.warmup:
             return ""
-        if off_the_line(self._course, self._setting.steps, self.demand_from, self.demand_by):
-            now, steps = _mean(self._course[-_MEAN:]), self._setting.steps
-            return (
-                f"at {now:.2g} of the way from guessing to the goal at step {seen.step} of {steps}, which is too late"
-            )
+        if seen.metric is None:
+            return self._rises(seen.step)
+        if behind := self._behind(seen.step):
+            return behind
         if len(self._course) < _MEAN:
             return ""
-        return self._back_at_guessing(seen.step) or self._never_left(seen) or self._on_its_way(seen.step)
+        return (
+            self._rises(seen.step)
+            or self._back_at_guessing(seen.step)
+            or self._never_left(seen)
+            or self._on_its_way(seen.step)
+        )
+
+    def _rises(self, step: int) -> str:
+        """Say that the loss has risen, in a run that was never at its goal."""
+        span, steps = self.risen_over * self._setting.steps, self._setting.steps
+        if step < 2 * span or (len(self._course) >= _MEAN and self._best() >= 1):
+            return ""
+        begin = bisect_right(self._losses, (step - 2 * span, math.inf))
+        middle = bisect_right(self._losses, (step - span, math.inf))
+        before, now = ([loss for _, loss in part] for part in (self._losses[begin:middle], self._losses[middle:]))
+        if min(len(before), len(now)) < _FEWEST or self._rated[-1] > 1.05 * self._rated[begin]:
+            return ""
+        low, high = statistics.fmean(before), statistics.fmean(now)
+        if high <= low + self.risen * abs(low) or high - low < self.risen_by * abs(self._losses[0][1]):
+            return ""
+        return (
+            f"the loss is {high:.3g} on average over the last {span:.0f} steps up to step {step} of {steps}, "
+            f"{low:.3g} over those before"
+        )
+
+    def _behind(self, step: int) -> str:
+        """Say that it is behind the line that is asked for."""
+        now, done = _mean(self._course[-_MEAN:]), step / self._setting.steps
+        line = _NEARLY * min(1.0, done / self.demand_by if self.demand_by else 1.0)
+        if self.demand_from == 1 or done < self.demand_from or now >= line:
+            return ""
+        return (
+            f"at {now:.2g} of the way from guessing to the goal at step {step} of {self._setting.steps}; {line:.2g} is "
+            "asked for"
+        )
 
     def _back_at_guessing(self, step: int) -> str:
         """Say that it has come back to guessing from well above it, and stays there."""
@@ -153,6 +201,7 @@ class Forecast:
                 self._moves.setdefault(layer.name, Growth(1.2)).add(layer.update_ratio)
         if math.isfinite(seen.mean_loss):
             self._losses.append((seen.step, seen.mean_loss))
+            self._rated.append(seen.learning_rate)
         self._norms.add(seen.gradient_norm)
         self._rates.append(seen.learning_rate)
 
@@ -210,16 +259,6 @@ class Forecast:
             if begin >= 1:
                 gains.append(_mean(course[end - _MEAN : end]) - _mean(course[max(0, begin - _MEAN) : begin]))
         return gains
-
-
-def off_the_line(course: Sequence[tuple[int, float]], steps: int, since: float, by: float) -> bool:
-    """Whether a run is behind the straight line from guessing to nearly its goal, which ends at the share `by`.
-
-    `course` are step and progress at each validation. The mean of the last three is compared, or of as many as there
-    are; never before the share `since` of the budget, and never if that is 1.
-    """
-    done = course[-1][0] / steps
-    return since < 1 and done >= since and _mean(course[-_MEAN:]) < _NEARLY * min(1.0, done / by if by > 0 else 1.0)
 
 
 def _mean(course: Sequence[tuple[int, float]]) -> float:

@@ -15,7 +15,7 @@ from remedy.spaces.objective import TargetKind
 from remedy.spaces.outcome import Outcome
 from remedy.spaces.target import Source, find
 from remedy.workers.detectors.choice import changes, detecting, in_force, read_forecast
-from remedy.workers.detectors.threshold import thresholds
+from remedy.workers.detectors.threshold import thresholds, with_values
 from remedy.workers.ending import broken, stopped
 from remedy.workers.forecast import Forecast
 from remedy.workers.observation import Layer, Observation, Setting
@@ -45,14 +45,15 @@ def _observation(step: int, look: dict[str, Any]) -> Observation:
     )  # fmt: skip
 
 
-def given_up(setting: Setting, course: Course) -> tuple[int, str] | None:
-    forecast = Forecast(setting)
+def given_up(setting: Setting, course: Course, **thresholds: float) -> tuple[int, str] | None:
+    forecast = with_values(Forecast, thresholds)(setting)
     return next(((seen.step, why) for seen in observations(course) if (why := forecast.hopeless(seen))), None)
 
 
 HOPELESS: dict[str, tuple[Setting, Course, float]] = {
     "weights that hardly move": (SETTING, lambda _: {"metric": 0.1, "update": 1e-4}, 0.35),
     "at guessing to the end": (SETTING, lambda _: {"metric": 0.1}, 0.95),
+    "a loss that rises": (SETTING, lambda s: {"metric": 0.5, "loss": 2.3 if s <= 80 else 3.0}, 0.35),
     "a straight line to half way": (SETTING, lambda s: {"metric": 0.1 + 0.4 * s / 400}, 0.65),
     "far targets": (REAL, lambda s: {"metric": -90 + 0.02 * s}, 0.45),
     "back at guessing": (SETTING, lambda s: {"metric": 0.6 if s <= 100 else 0.1}, 0.45),
@@ -82,6 +83,15 @@ WAITED_FOR: dict[str, tuple[Setting, Course]] = {
         SETTING,
         lambda s: {"metric": 0.1 if 100 < s <= 240 else 0.9, "loss": 9 - 0.03 * max(0, s - 100) + 0.01 * math.sin(s)},
     ),
+    "a spike of the loss": (SETTING, lambda s: {"metric": 0.1 + 0.85 * s / 400, "loss": 2.3 + 3 * (100 < s <= 104)}),
+    "a loss that rises with the learning rate": (
+        SETTING,
+        lambda s: {"metric": 0.1 + 0.85 * s / 400, "loss": 2.3 if s <= 80 else 3.0, "rate": 0.01 if s <= 80 else 0.1},
+    ),
+    "a loss that rises once it is at its goal": (
+        SETTING,
+        lambda s: {"metric": 0.95 if s > 20 else 0.1, "loss": 2.3 if s <= 200 else 9.0},
+    ),
     "from far off": (REAL, lambda s: {"metric": 0.9 - 20 * math.exp(-s / 60)}),
 }  # fmt: skip
 
@@ -98,6 +108,22 @@ def test_gives_up(setting, course, by) -> None:
 @pytest.mark.parametrize(("setting", "course"), WAITED_FOR.values(), ids=WAITED_FOR)
 def test_waits(setting, course) -> None:
     assert given_up(setting, course) is None
+
+
+def test_an_impatient_search_asks_for_the_line_to_the_goal() -> None:
+    late = WAITED_FOR["blooms at 70 %"]
+    step, why = given_up(*late, demand_from=0.2) or (0, "")
+    assert step == 80
+    assert "0.23 is asked for" in why  # nine tenths of the way by 0.8 of the budget
+    on_the_line = WAITED_FOR["a straight line to the goal"]
+    assert given_up(*on_the_line, demand_from=0.2, demand_by=1.2) is None
+    assert given_up(*on_the_line, demand_from=0.2, demand_by=0.4) is not None
+
+
+def test_a_loss_that_does_not_fall_is_not_forgiven_where_that_is_asked_for() -> None:
+    flat = (SETTING, lambda s: {"metric": 0.1 + 0.85 * s / 400})
+    step, _ = given_up(*flat, risen=-0.01, risen_by=-100) or (0, "")
+    assert step == 80  # the first two stretches
 
 
 def test_a_run_given_up_is_missed_and_never_a_collapse() -> None:
