@@ -122,7 +122,8 @@ _FALLING = {**_ALL, "risen": -0.02, "risen_over": 0.1}
 _CLOSE = {**_ALL, "risen_over": 0.05}
 HASTE: tuple[Mapping[str, float], ...] = (
     {},
-    {**_ALL, "risen": 0.1, "risen_over": 0.1},
+    {"risen": 0.2},
+    *({"risen": 0.1, "risen_by": least} for least in (0.1, 0.05, -100.0)),
     *({**_CLOSE, "risen": risen} for risen in (0.1, 0.05, 0.02, 0.0, -0.01)),
     {**_FALLING, "demand_from": 0.1},
     *({**_FALLING, "demand_from": 0.05, "demand_by": by} for by in (1.2, 0.8)),
@@ -153,7 +154,7 @@ class Point:
 
 def impatience(runs: Sequence[Trace]) -> list[Point]:
     """Return what ours save with ever less patience."""
-    points = []
+    points = [Point(0.0, 0.0)]  # stops nothing
     for haste in HASTE:
         made = [judged(trace, impatient(trace, haste)) for trace in runs]
         healthy = [run for run in made if not run.doomed]

@@ -73,13 +73,13 @@ class Forecast:
     far_from = Threshold(0.3, "as slow_from, for a run so far off to reach guessing", most=1)
     far_slow = Threshold(3.0, "as slow, for a run so far off to reach guessing")
     risen = Threshold(
-        0.2,
+        100.0,
         "by which the mean loss of a stretch is above that of the stretch before, in a run that was never at its goal, "
-        "its learning rate not having risen: no healthy run of the calibrating kinds is stopped, at 0.1 neither; below "
-        "0, by how much it has to fall",
+        "its learning rate not having risen. At 0.2 no healthy run of the calibrating kinds was stopped, but 2 of 356 "
+        "that judge: so it is left to who is impatient; below 0, by how much the loss has to fall",
         least=-1,
     )
-    risen_by = Threshold(0.15, "of its first loss that it is above by, at least; no healthy one at 0.1", least=-100)
+    risen_by = Threshold(0.15, "of its first loss that it is above by, at least", least=-100)
     risen_over = Threshold(
         0.1, "share of the budget that is a stretch: over 0.05, spikes that recover look the same", most=0.5
     )

@@ -53,7 +53,6 @@ def given_up(setting: Setting, course: Course, **thresholds: float) -> tuple[int
 HOPELESS: dict[str, tuple[Setting, Course, float]] = {
     "weights that hardly move": (SETTING, lambda _: {"metric": 0.1, "update": 1e-4}, 0.35),
     "at guessing to the end": (SETTING, lambda _: {"metric": 0.1}, 0.95),
-    "a loss that rises": (SETTING, lambda s: {"metric": 0.5, "loss": 2.3 if s <= 80 else 3.0}, 0.35),
     "a straight line to half way": (SETTING, lambda s: {"metric": 0.1 + 0.4 * s / 400}, 0.65),
     "far targets": (REAL, lambda s: {"metric": -90 + 0.02 * s}, 0.45),
     "back at guessing": (SETTING, lambda s: {"metric": 0.6 if s <= 100 else 0.1}, 0.45),
@@ -83,15 +82,6 @@ WAITED_FOR: dict[str, tuple[Setting, Course]] = {
         SETTING,
         lambda s: {"metric": 0.1 if 100 < s <= 240 else 0.9, "loss": 9 - 0.03 * max(0, s - 100) + 0.01 * math.sin(s)},
     ),
-    "a spike of the loss": (SETTING, lambda s: {"metric": 0.1 + 0.85 * s / 400, "loss": 2.3 + 3 * (100 < s <= 104)}),
-    "a loss that rises with the learning rate": (
-        SETTING,
-        lambda s: {"metric": 0.1 + 0.85 * s / 400, "loss": 2.3 if s <= 80 else 3.0, "rate": 0.01 if s <= 80 else 0.1},
-    ),
-    "a loss that rises once it is at its goal": (
-        SETTING,
-        lambda s: {"metric": 0.95 if s > 20 else 0.1, "loss": 2.3 if s <= 200 else 9.0},
-    ),
     "from far off": (REAL, lambda s: {"metric": 0.9 - 20 * math.exp(-s / 60)}),
 }  # fmt: skip
 
@@ -118,6 +108,26 @@ def test_an_impatient_search_asks_for_the_line_to_the_goal() -> None:
     on_the_line = WAITED_FOR["a straight line to the goal"]
     assert given_up(*on_the_line, demand_from=0.2, demand_by=1.2) is None
     assert given_up(*on_the_line, demand_from=0.2, demand_by=0.4) is not None
+
+
+RISES: dict[str, tuple[Course, int | None]] = {
+    "to stay": (lambda s: {"metric": 0.1 + 0.85 * s / 400, "loss": 2.3 if s <= 80 else 3.0}, 108),
+    "for a look": (lambda s: {"metric": 0.1 + 0.85 * s / 400, "loss": 2.3 + 3 * (100 < s <= 104)}, None),
+    "with the learning rate": (
+        lambda s: {"metric": 0.1 + 0.85 * s / 400, "loss": 2.3 if s <= 80 else 3.0, "rate": 0.01 if s <= 80 else 0.1},
+        None,
+    ),
+    "once it is at its goal": (
+        lambda s: {"metric": 0.95 if s > 20 else 0.1, "loss": 2.3 if s <= 200 else 9.0}, None
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("course", "step"), RISES.values(), ids=RISES)
+def test_a_loss_that_rises_is_not_forgiven_where_that_is_asked_for(course, step) -> None:
+    assert given_up(SETTING, course) is None
+    found = given_up(SETTING, course, risen=0.2)
+    assert (found and found[0]) == step
 
 
 def test_a_loss_that_does_not_fall_is_not_forgiven_where_that_is_asked_for() -> None:
