@@ -34,6 +34,7 @@ from remedy.spaces.process import reset_process
 from remedy.workers import look, loop
 from remedy.workers.probe import Probe
 from remedy.workers.statistics import read
+from remedy.workers.strain import Gauge
 
 BATCH = 64
 
@@ -132,6 +133,16 @@ class Blind(Probe):
         yield
 
 
+class Still(Gauge):
+    """A gauge that measures nothing."""
+
+    def figures(self, _outputs: Any) -> torch.Tensor:
+        return torch.full((4,), math.nan)
+
+    def attention(self) -> float:
+        return math.nan
+
+
 def off(plan: remedy.Training, parts: Parts) -> Iterator[None]:
     """Train with our loop and nothing looked at."""
     blind = read([1.0, 1.0, 1.0, 1.0], TargetKind.REAL, 1)
@@ -139,6 +150,7 @@ def off(plan: remedy.Training, parts: Parts) -> Iterator[None]:
     while True:
         with (
             patch.object(loop, "Probe", Blind),
+            patch.object(loop, "Gauge", Still),
             patch.object(loop, "describe", lambda *_: blind),
             patch.object(look, "figures", lambda *_: torch.ones(4)),
         ):

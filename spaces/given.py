@@ -34,6 +34,7 @@ class Given:
     optimizer: Optimizer
     loaders: tuple[DataLoader[Any], ...]
     scheduler: Any = None
+    scaler: GradScaler | None = None
 
     @classmethod
     def of(cls, arguments: tuple[Any, ...]) -> Given:
@@ -61,7 +62,8 @@ class Given:
             raise InputError(f"remedy.prepare was not given {' nor '.join(missing)}; it needs all four")
         _check(found["optimizer"][0], found["loader"], found["model"][0])
         one = {kind: parts[0] for kind, parts in found.items() if parts and kind != "loader"}
-        return cls(arguments, loaders=tuple(found["loader"]), **one)
+        scaler = next((part for part in arguments if isinstance(part, GradScaler)), None)
+        return cls(arguments, loaders=tuple(found["loader"]), scaler=scaler, **one)
 
     def back(self, new: Mapping[int, Any]) -> tuple[Any, ...]:
         """Return the arguments in their order, with those exchanged that `new` holds by the id of the old one."""

@@ -100,3 +100,27 @@ class Symptom(StrEnum):
         "overfitting, labels that tell nothing, or a model that behaves differently when it is evaluated",
         "catalogue P24, P32",
     )
+    DRIFTING_LOGITS = (
+        "drifting_logits",
+        "the scores of all classes grow together, far beyond their differences, to which the softmax is blind",
+        "Adam's steps, or a learning rate too large for the last layer, and nothing that pulls the scores back to 0",
+        "posts 000, 001; PaLM; Wortsman et al. 2023; catalogue D12, P08",
+    )
+    STALE_MOMENTS = (
+        "stale_moments",
+        "gradients are far larger than Adam's second moments foretell, and the loss rises meanwhile",
+        "a long memory of gradients (beta2) that were small, so that large ones make steps that are far too large",
+        "Wortsman et al. 2023; Molybog et al. 2023; catalogue D26, P16, P27",
+    )
+    LARGE_ATTENTION = (
+        "large_attention",
+        "the products of queries and keys grow until attention takes one position for certain",
+        "a learning rate too large for a transformer without normalised queries and keys",
+        "Dehghani et al. 2023; Wortsman et al. 2023; catalogue D28, P17",
+    )
+    LOSS_SCALE_COLLAPSE = (
+        "loss_scale_collapse",
+        "the scale of a float16 loss falls below 1 or halves again and again, and steps are left out",
+        "numbers beyond the range of float16 in the forward or backward pass, or a loss that is not finite",
+        "Micikevicius et al. 2018; Hugging Face debug_utils; catalogue D29, P26",
+    )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from remedy.spaces.parts import Parts
-from remedy.workers.observation import Activation, Layer, Observation, Outputs
+from remedy.workers.observation import Activation, Layer, Observation, Outputs, Strain
 
 SECONDS = 60.0
 
@@ -133,5 +133,7 @@ def _observation(raw: dict[str, Any]) -> Observation:
             "validation": Outputs(**raw["validation"]) if raw["validation"] else None,
             "layers": tuple(Layer(**layer) for layer in raw["layers"]),
             "activations": tuple(Activation(**activation) for activation in raw["activations"]),
+            # Checkpoints from before it was measured have none.
+            "strain": Strain(**raw.get("strain", {})),
         }
     )

@@ -34,6 +34,7 @@ from remedy.workers.pace import Pace, Price
 from remedy.workers.probe import Probe
 from remedy.workers.result import RunResult
 from remedy.workers.run import FIRST_LOSSES, PROGRESS_SECONDS, setting_of
+from remedy.workers.strain import Gauge
 from remedy.workers.watch import Watch
 
 
@@ -150,7 +151,8 @@ class Live:
             return
         pending, self._pending = self._pending, []
         shown = described(parts, *self._batch)
-        made = Look.at(parts, self._probe, self._step, pending, self._gradients, None).observation()
+        worn = self._gauge.figures(self._batch[0])
+        made = Look.at(parts, self._probe, self._step, pending, self._gradients, worn, None).observation()
         self._held = self._last = dataclasses.replace(made, batch=shown)
         self._pace.see(made)
 
@@ -189,7 +191,7 @@ class Live:
         setting = setting_of(training, parts)
         self._watch = Watch.of(order, setting)
         parts.model.train()
-        self._probe = Probe(parts)
+        self._probe, self._gauge = Probe(parts), Gauge(parts, given.scaler)
         self._pace = Pace(parts.steps)
         self._price = self._counting.enter_context(Price.counting(parts.model))
         self._evaluation = Evaluation(parts, self._probe, by_loader=len(given.loaders) > 1)

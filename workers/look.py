@@ -14,6 +14,7 @@ from remedy.workers.observation import Observation, Outputs
 from remedy.workers.probe import Probe
 from remedy.workers.reading import Reading
 from remedy.workers.statistics import few, figures, read
+from remedy.workers.strain import strain
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,13 @@ class Look:
         step: int,
         pending: Sequence[torch.Tensor],
         gradients: torch.Tensor,
+        worn: torch.Tensor,
         batch: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> Look:
-        """Look at a step that was made; `pending` are the losses since the last look, `batch` outputs and targets."""
+        """Look at a step that was made; `pending` are the losses since the last look, `batch` outputs and targets.
+
+        `gradients` and `worn` are the figures of the probe and the gauge.
+        """
         losses = torch.stack([loss if loss.dim() == 0 else loss.reshape(()) for loss in pending]).float()
         told, kind, samples = losses.new_zeros(0), parts.facts.kind, 0
         if batch is not None:
@@ -45,11 +50,11 @@ class Look:
             samples = len(outputs)
             told = figures(outputs, targets, kind, parts.original.scale, parts.original.ignored)
         rate = float(parts.optimizer.param_groups[0]["lr"])
-        return cls(step, rate, kind, samples, probe, Reading([losses, gradients, probe.moved(), told]))
+        return cls(step, rate, kind, samples, probe, Reading([losses, gradients, probe.moved(), worn, told]))
 
     def observation(self) -> Observation:
         """Return what was seen, once it is here."""
-        losses, gradients, moved, told = self.reading.values()
+        losses, gradients, moved, worn, told = self.reading.values()
         finite = [value for value in losses if math.isfinite(value)]
         layers, finite_parameters = self.probe.layers(gradients, moved)
         batch: Outputs | None = read(told, self.kind, self.samples) if told else None
@@ -63,4 +68,5 @@ class Look:
             layers=layers,
             finite_parameters=finite_parameters,
             learning_rate=self.rate,
+            strain=strain(worn),
         )

@@ -22,6 +22,7 @@ from remedy.workers.look import Look
 from remedy.workers.observation import Activation, Observation, Outputs
 from remedy.workers.pace import Pace, Price
 from remedy.workers.probe import Probe, describe
+from remedy.workers.strain import Gauge
 
 VALIDATIONS = 20
 KEPT = 4096
@@ -79,6 +80,7 @@ class _Live:
     def __init__(self, training: Training, parts: Parts, probe: Probe, pace: Pace) -> None:
         self.training, self.parts, self.probe, self.pace = training, parts, probe, pace
         self.scaler = parts.precision.scaler(parts.device)
+        self.gauge = Gauge(parts, self.scaler)
         self.pending: list[torch.Tensor] = []
         self.metric: float | None = None
         self.held: Look | None = None
@@ -90,7 +92,9 @@ class _Live:
         if gradients is None:
             return
         pending, self.pending = self.pending, []
-        look = Look.at(self.parts, self.probe, step, pending, gradients, (outputs.detach(), targets))
+        outputs = outputs.detach()
+        worn = self.gauge.figures(outputs)
+        look = Look.at(self.parts, self.probe, step, pending, gradients, worn, (outputs, targets))
         if self.held is not None:
             yield self.held.observation()
         self.held = look
@@ -128,8 +132,9 @@ class _Live:
 
     def _validated(self, observation: Observation) -> Observation:
         """Run the validation and add what it shows."""
-        self.metric, statistics, activations = validate(self.training, self.parts, self.probe)
-        return replace(observation, metric=self.metric, validation=statistics, activations=activations)
+        self.metric, statistics, activations, attention = validate(self.training, self.parts, self.probe, self.gauge)
+        worn = replace(observation.strain, attention=attention)
+        return replace(observation, metric=self.metric, validation=statistics, activations=activations, strain=worn)
 
     def advance(self, interval: Interval) -> None:
         """Step the scheduler, where it is one of this interval."""
@@ -165,8 +170,10 @@ def check_loss(loss: Any) -> None:
 
 
 @torch.no_grad()
-def validate(training: Training, parts: Parts, probe: Probe) -> tuple[float, Outputs, tuple[Activation, ...]]:
-    """Return the validation metric, the statistics of the outputs, and the activations."""
+def validate(
+    training: Training, parts: Parts, probe: Probe, gauge: Gauge
+) -> tuple[float, Outputs, tuple[Activation, ...], float]:
+    """Return the validation metric, the statistics of the outputs, the activations, and the largest attention logit."""
     total = tally(training.metric, parts.original, parts.facts.kind, parts.original.scale)
     kept: list[tuple[torch.Tensor, torch.Tensor]] = []
     activations: list[Activation] = []
@@ -182,7 +189,8 @@ def validate(training: Training, parts: Parts, probe: Probe) -> tuple[float, Out
             # Sequences of another length cannot lie in one tensor; the metric has seen them all the same.
             if same and len(kept) * len(targets) < KEPT:
                 kept.append((outputs, targets))
-    parts.model.train()
     outputs, targets = torch.cat([o for o, _ in kept]), torch.cat([t for _, t in kept])
     statistics = describe(outputs, targets, parts.facts.kind, parts.original.scale, parts.original.ignored)
-    return total.value(), statistics, tuple(activations)
+    told = total.value(), statistics, tuple(activations), gauge.attention()
+    parts.model.train()
+    return told

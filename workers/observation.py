@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from remedy.spaces.objective import TargetKind
@@ -102,6 +103,26 @@ class Activation:
 
 
 @dataclass(frozen=True)
+class Strain:
+    """What wears on a run before it shows in its loss; NaN where there is no such thing, or it was not measured.
+
+    Attributes:
+        offset: of this batch's scores, the part that all classes have in common: mean over samples of the size of the
+            mean over classes. A softmax is blind to it. Only for several exclusive classes.
+        offset_ratio: that over the scores' standard deviation over classes.
+        staleness: Adam's gradients over what their second moments foretell, rms over a weight; of the largest weight.
+        attention: the largest size of a query times a key, as the softmax reads it, in the first batch of a validation.
+        loss_scale: of a GradScaler, after the step.
+    """
+
+    offset: float = math.nan
+    offset_ratio: float = math.nan
+    staleness: float = math.nan
+    attention: float = math.nan
+    loss_scale: float = math.nan
+
+
+@dataclass(frozen=True)
 class Observation:
     """What was seen at one step. Sampled as the pace says (see pace.py); validation only where it was run.
 
@@ -117,6 +138,7 @@ class Observation:
         metric: validation metric, None where validation was not run at this step.
         validation: statistics of the validation outputs, None likewise.
         activations: of the same validation pass.
+        strain: what wears on the run.
     """
 
     step: int
@@ -130,3 +152,4 @@ class Observation:
     metric: float | None = None
     validation: Outputs | None = None
     activations: tuple[Activation, ...] = ()
+    strain: Strain = Strain()

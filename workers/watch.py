@@ -133,6 +133,10 @@ class Watch:
             values["prediction_entropy"] = seen.validation.prediction_entropy
             values["top_probability"] = seen.validation.top_probability
             values["logit_spread"] = seen.validation.class_spread
+        values["logit_offset"] = seen.strain.offset
+        values["second_moment_staleness"] = seen.strain.staleness
+        values["attention_logit"] = seen.strain.attention
+        values["loss_scale"] = seen.strain.loss_scale
         if seen.activations:
             values["dead_unit_share"] = max(activation.dead_share for activation in seen.activations)
         for name, value in values.items():

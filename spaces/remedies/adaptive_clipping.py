@@ -137,7 +137,7 @@ def adaptive_clip(rule: Rule | None, *, share: float = 0.02, facts: Facts) -> Ch
 
 @remedy(
     Slot.GRADIENT,
-    treats=("exploding_gradient", "accuracy_collapse", "non_finite", "dead_units"),
+    treats=("exploding_gradient", "accuracy_collapse", "non_finite", "dead_units", "stale_moments"),
     invasiveness=3,
     source="ZClip (2025); catalogue R74",
     z=Float(1.0, 4.0),
@@ -155,7 +155,7 @@ def z_clip(rule: Rule | None, *, z: float = 2.5) -> Change:
 
 @remedy(
     Slot.GRADIENT,
-    treats=("exploding_gradient", "dead_units", "accuracy_collapse", "class_takeover"),
+    treats=("exploding_gradient", "dead_units", "accuracy_collapse", "class_takeover", "stale_moments"),
     invasiveness=3,
     source="Seetharaman et al. 2020 (AutoClip); catalogue R74",
     percentile=Float(5.0, 90.0),

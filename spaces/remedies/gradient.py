@@ -46,6 +46,7 @@ class ClipValue:
         "class_takeover",
         "non_finite",
         "worse_than_guessing",
+        "stale_moments",
     ),
     invasiveness=1,
     source="Pascanu et al. 2013; tuning playbook; catalogue R71",

@@ -117,7 +117,7 @@ def skip_non_finite(guard: Guard | None) -> Change:
 
 @remedy(
     Slot.GUARD,
-    treats=("accuracy_collapse", "exploding_gradient", "non_finite"),
+    treats=("accuracy_collapse", "exploding_gradient", "non_finite", "stale_moments"),
     invasiveness=1,
     source="OLMo-core SkipStepOptimizer; catalogue R87",
     sigmas=Float(2.0, 8.0),
@@ -154,7 +154,7 @@ def back_off(guard: Guard | None, *, factor: float = 0.3, sigmas: float = 4.0, f
 
 @remedy(
     Slot.GUARD,
-    treats=("accuracy_collapse", "exploding_gradient"),
+    treats=("accuracy_collapse", "exploding_gradient", "stale_moments"),
     invasiveness=1,
     source="Huang et al. 2025 (SPAM: momentum reset); catalogue R90",
     share=Float(0.02, 0.5, log=True),

@@ -24,7 +24,7 @@ _LEARNS = 0.98
     Slot.LEARNING_RATE,
     treats=(
         "accuracy_collapse", "saturated_softmax", "class_takeover", "dead_units", "exploding_gradient", "zero_gradient",
-        "non_finite", "worse_than_guessing", "constant_output"),
+        "non_finite", "worse_than_guessing", "constant_output", "drifting_logits", "stale_moments", "large_attention"),
     invasiveness=1,
     source="posts 000, 003: reduce the learning rate; catalogue R64",
     factor=Float(0.003, 0.5, log=True),
@@ -77,7 +77,7 @@ def range_test(optimizer: Optimizer, *, below: float = 10.0, facts: Facts) -> Ch
 
 @remedy(
     Slot.LEARNING_RATE,
-    treats=("dead_units", "accuracy_collapse", "exploding_gradient", "saturated_softmax"),
+    treats=("dead_units", "accuracy_collapse", "exploding_gradient", "saturated_softmax", "large_attention"),
     invasiveness=2,
     source="Yang et al. 2022 (muP); Wortsman et al. 2023; catalogue R69, R47",
     base=Choice(16, 32, 64, 128),
@@ -107,7 +107,7 @@ def rate_by_width(optimizer: Optimizer, *, base: int = 32) -> Change:
 
 @remedy(
     Slot.LEARNING_RATE,
-    treats=("class_takeover", "saturated_softmax", "accuracy_collapse"),
+    treats=("class_takeover", "saturated_softmax", "accuracy_collapse", "drifting_logits"),
     invasiveness=2,
     source="layer-wise rates; Howard & Ruder 2018; catalogue R69",
     factor=Choice(0.01, 0.1, 0.3, 3.0, 10.0),

@@ -59,7 +59,7 @@ class WithZ:
 
 @remedy(
     Slot.LOGITS,
-    treats=("class_takeover", "saturated_softmax", "exploding_gradient"),
+    treats=("class_takeover", "saturated_softmax", "exploding_gradient", "drifting_logits"),
     invasiveness=4,
     source="Gemma 2 (2024); posts 000, 001: equal and quite large logits; catalogue R31",
     cap=Float(5.0, 50.0, log=True),
@@ -108,7 +108,7 @@ def logit_norm(criterion: Criterion, *, length: float = 10.0, facts: Facts) -> C
 
 @remedy(
     Slot.LOGITS,
-    treats=("class_takeover", "saturated_softmax", "exploding_gradient"),
+    treats=("class_takeover", "saturated_softmax", "drifting_logits", "exploding_gradient"),
     invasiveness=3,
     source="PaLM (2022); Wortsman et al. 2023; posts 000, 001: quite large logits; catalogue R24",
     weight=Float(1e-5, 0.1, log=True),

@@ -67,7 +67,7 @@ def adafactor(optimizer: Optimizer, *, lr: float = 1e-2) -> Change:
 
 @remedy(
     Slot.OPTIMIZER,
-    treats=("accuracy_collapse", "exploding_gradient", "class_takeover"),
+    treats=("accuracy_collapse", "exploding_gradient", "class_takeover", "stale_moments"),
     invasiveness=2,
     source="Wortsman et al. 2023 (StableAdamW); catalogue R58",
     lr=Float(1e-5, 1e-1, log=True),

@@ -27,7 +27,7 @@ for group in optimizer.param_groups:
 
 @remedy(
     Slot.OPTIMIZER,
-    treats=("accuracy_collapse", "exploding_gradient"),
+    treats=("accuracy_collapse", "stale_moments", "exploding_gradient"),
     invasiveness=1,
     source="Wortsman et al. 2023; catalogue R56",
     beta2=Choice(0.9, 0.95, 0.98, 0.99),
@@ -50,7 +50,14 @@ def lower_beta2(optimizer: Optimizer, *, beta2: float = 0.95) -> Change:
 
 @remedy(
     Slot.OPTIMIZER,
-    treats=("accuracy_collapse", "exploding_gradient", "saturated_softmax"),
+    treats=(
+        "accuracy_collapse",
+        "exploding_gradient",
+        "saturated_softmax",
+        "drifting_logits",
+        "stale_moments",
+        "large_attention",
+    ),
     invasiveness=1,
     source="Molybog et al. 2023; TheDeepChecker: Adam's epsilon too low; catalogue R57",
     eps=Float(1e-6, 0.1, log=True),

@@ -12,7 +12,7 @@ from remedy.spaces.precision import Precision
 from remedy.spaces.remedy import Change, Inapplicable, Remedy, remedy
 from remedy.spaces.slot import Slot
 
-_TREATS = ("non_finite", "zero_gradient", "chance_plateau", "vanishing_gradient")
+_TREATS = ("non_finite", "zero_gradient", "chance_plateau", "vanishing_gradient", "loss_scale_collapse")
 _HALF = (torch.float16, torch.bfloat16)
 
 

@@ -92,7 +92,7 @@ class RollBack:
 
 @remedy(
     Slot.GUARD,
-    treats=("accuracy_collapse", "non_finite", "dead_units", "class_takeover", "saturated_softmax"),
+    treats=("accuracy_collapse", "non_finite", "dead_units", "class_takeover", "saturated_softmax", "stale_moments"),
     invasiveness=3,
     source="PaLM (2022): go back and leave the batches out; catalogue R88",
     factor=Float(0.1, 1.0),

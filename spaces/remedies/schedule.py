@@ -140,7 +140,7 @@ def plateau(schedule: Schedule, *, factor: float = 0.1, patience: int = 1, facts
 
 @remedy(
     Slot.SCHEDULE,
-    treats=("exploding_gradient", "dead_units", "accuracy_collapse", "worse_than_guessing"),
+    treats=("exploding_gradient", "dead_units", "accuracy_collapse", "worse_than_guessing", "large_attention"),
     invasiveness=1,
     source="tuning playbook; Goyal et al. 2017; catalogue R67",
     share=Float(0.01, 0.5),

@@ -52,7 +52,15 @@ def _matrices(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
 
 @remedy(
     Slot.WEIGHT_DECAY,
-    treats=("class_takeover", "saturated_softmax", "accuracy_collapse", "exploding_gradient", "generalisation_gap"),
+    treats=(
+        "class_takeover",
+        "saturated_softmax",
+        "accuracy_collapse",
+        "exploding_gradient",
+        "generalisation_gap",
+        "drifting_logits",
+        "large_attention",
+    ),
     invasiveness=1,
     source="posts 000, 001: regularizers on; Wortsman et al. 2023; catalogue R77",
     value=Float(1e-6, 1e-1, log=True),

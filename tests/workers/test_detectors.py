@@ -20,7 +20,7 @@ from remedy.workers.detectors.base import Detector
 from remedy.workers.detectors.catalogue import DETECTORS, detectors
 from remedy.workers.detectors.non_finite import NonFinite
 from remedy.workers.detectors.streak import Patience, Streak
-from remedy.workers.observation import Activation, Layer, Observation, Outputs, Setting
+from remedy.workers.observation import Activation, Layer, Observation, Outputs, Setting, Strain
 
 TRACES = sorted((Path(__file__).parent / "traces").glob("*.json"))
 NAN = math.nan
@@ -61,6 +61,7 @@ def _observation(setting: Setting, step: int, look: Look) -> Observation:
         finite_parameters=look.get("finite", True), learning_rate=0.01,
         metric=look.get("metric", accuracy) if validating else None, validation=outputs if validating else None,
         activations=(Activation("1", 0.1), Activation("3", look.get("dead", 0.2))) if validating else (),
+        strain=Strain(**look.get("strain", {}), attention=look.get("attention", NAN) if validating else NAN),
     )  # fmt: skip
 
 
@@ -145,6 +146,33 @@ SICK: dict[Symptom, dict[str, Course]] = {
     Symptom.GENERALISATION_GAP: {
         "learnt by heart": (CLASSES, lambda s: {**learns(s, 30), "metric": 0.15}),
     },
+    Symptom.DRIFTING_LOGITS: {
+        "together": (CLASSES, lambda s: {**GUESSING, "strain": {"offset": 0.3 * s, "offset_ratio": math.sqrt(s)}}),
+        "while it learns": (CLASSES, lambda s: {**learns(s), "strain": {"offset": 2.0 * s, "offset_ratio": math.inf}}),
+    },
+    Symptom.STALE_MOMENTS: {
+        "after a quiet phase": (CLASSES, then(200, {"loss": 1.5, "accuracy": 0.6, "strain": {"staleness": 4.0}})),
+        "real numbers": (
+            REAL,
+            lambda s: {
+                "loss": 0.1 if s < 200 else 0.9,
+                "metric": 0.5,
+                "strain": {"staleness": 1.0 if s < 200 else 9.0},
+            },
+        ),
+    },
+    Symptom.LARGE_ATTENTION: {
+        "grows": (CLASSES, lambda s: {**learns(s), "attention": 1.03**s}),
+        "at once": (CLASSES, lambda _: {**GUESSING, "attention": math.inf}),
+    },
+    Symptom.LOSS_SCALE_COLLAPSE: {
+        "below 1": (CLASSES, lambda s: {**learns(s), "strain": {"loss_scale": 2.0 ** (7 - s // 40)}}),
+        "again and again": (
+            CLASSES,
+            lambda s: {**learns(s), "strain": {"loss_scale": 2.0 ** (16 if s < 200 else max(4, 16 - (s - 200) // 4))}},
+        ),
+        "to nothing": (CLASSES, lambda s: {**learns(s), "strain": {"loss_scale": 0.0 if s > 90 else 2.0**16}}),
+    },
     Symptom.CHANCE_PLATEAU: {
         "from the start": (CLASSES, lambda _: GUESSING),
         "a loss of the user's own": (OWN_LOSS, lambda _: GUESSING),
@@ -164,6 +192,26 @@ HEALTHY: dict[str, Course] = {
         CLASSES, lambda s: {"loss": 1.49, "accuracy": 0.97, "zero": 1.0, "sure": 1.0} if s > 99 else learns(s, 30)
     ),
     "large beginning": (CLASSES, lambda step: learns(step, 60, 80.0)),
+    "a head that was trained before": (
+        CLASSES, lambda s: {**learns(s), "strain": {"offset": 60 + s % 8, "offset_ratio": 20.0}}
+    ),
+    "confident, with an offset": (CLASSES, lambda s: {**learns(s), "strain": {"offset": 0.4 * s, "offset_ratio": 1.5}}),
+    "at guessing, with scores next to 0": (
+        CLASSES, lambda s: {**learns(s), "strain": {"offset": 1e-3 * s, "offset_ratio": 1e6}}
+    ),
+    "gradients that grow while the loss falls": (CLASSES, lambda s: {**learns(s), "strain": {"staleness": 5.0}}),
+    "odd batches": (
+        CLASSES,
+        lambda s: {**learns(s, 30), **({"loss": 6.0, "strain": {"staleness": 30.0}} if s % 40 == 0 else {})},
+    ),
+    "young moments": (
+        CLASSES, lambda s: {**learns(s, 30), **({"loss": 6.0, "strain": {"staleness": 9.0}} if s <= 40 else {})}
+    ),
+    "sharp attention": (CLASSES, lambda s: {**learns(s), "attention": 5000.0 if s == 100 else 400.0}),
+    "a scaler finds its level": (
+        CLASSES, lambda s: {**learns(s), "strain": {"loss_scale": 2.0 ** max(8, 16 - s // 4)}}
+    ),
+    "a scaler over a long run": (CLASSES, lambda s: {**learns(s), "strain": {"loss_scale": 2.0 ** (16 - s // 30)}}),
     "bad batches under a guard": (CLASSES, lambda s: {**learns(s), "loss": NAN, "mean_loss": learns(s)["loss"]}),
 }  # fmt: skip
 # What may be noted, and must live.

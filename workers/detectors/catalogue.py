@@ -13,10 +13,14 @@ from remedy.workers.detectors.chance_plateau import ChancePlateau
 from remedy.workers.detectors.class_takeover import ClassTakeover
 from remedy.workers.detectors.constant_output import ConstantOutput
 from remedy.workers.detectors.dead_units import DeadUnits
+from remedy.workers.detectors.drifting_logits import DriftingLogits
 from remedy.workers.detectors.exploding_gradient import ExplodingGradient
 from remedy.workers.detectors.generalisation_gap import GeneralisationGap
+from remedy.workers.detectors.large_attention import LargeAttention
+from remedy.workers.detectors.loss_scale_collapse import LossScaleCollapse
 from remedy.workers.detectors.non_finite import NonFinite
 from remedy.workers.detectors.saturated_softmax import SaturatedSoftmax
+from remedy.workers.detectors.stale_moments import StaleMoments
 from remedy.workers.detectors.still_weights import StillWeights
 from remedy.workers.detectors.threshold import Threshold, thresholds, with_values
 from remedy.workers.detectors.vanishing_gradient import VanishingGradient
@@ -28,6 +32,10 @@ _AS_THEY_ARE: Mapping[str, bool | float] = MappingProxyType({})
 # The cause before the symptom: what explains a freeze stands before the freeze, that before the fall it shows as.
 DETECTORS: tuple[type[Detector], ...] = (
     NonFinite,
+    LossScaleCollapse,
+    LargeAttention,
+    StaleMoments,
+    DriftingLogits,
     SaturatedSoftmax,
     DeadUnits,
     ZeroGradient,
