@@ -73,25 +73,28 @@ class Study:
         self.folder.clear_stop()
         self._begin_record(controller, before)
         controller.listeners += [_Recorder(self), _Keeper(self)]
-        reason = Reason.STOPPED
+        reason, importance = Reason.STOPPED, None
         try:
             if controller.limit() is None:
                 controller.executor = make_executor()
             reason = controller.run()
+            importance = trials.importance()  # not where it was interrupted: it takes a model of every run
         finally:
             controller.executor.close()
-            self._finish_record(self.save(controller, reason), agenda)
+            self._finish_record(self.save(controller, reason, importance), agenda)
         # The record knows its run's id only now, where the store was away before.
-        return self.save(controller, reason)
+        return self.save(controller, reason, importance)
 
-    def save(self, controller: Controller, reason: Reason) -> dict[str, Any]:
+    def save(
+        self, controller: Controller, reason: Reason, importance: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Write the fix files and the report as they stand now."""
         mlflow = {
             "tracking_uri": self.record.tracking_uri,
             "experiment": self.record.experiment,
             "parent_run_id": self.record.parent_run_id,
         }
-        found = report(controller.agenda, reason, controller.seconds, self.folder, mlflow)
+        found = report(controller.agenda, reason, controller.seconds, self.folder, mlflow, importance)
         write(found, controller.agenda, self.folder)
         self.folder.save_report(found)
         return found
