@@ -39,7 +39,7 @@ def report_text(
     effects = [row for row in report["remedies"] if row.get("alone")]
     if effects:
         page.line()
-        _effects(page, effects)
+        _effects(page, effects, "identical runs" if base.get("deterministic") else "too few seeds for an interval")
     _pairs(page, report.get("interactions") or ())
     page.line()
     counts = ", ".join(f"{count} {name}" for name, count in runs.items() if name != "total" and count)
@@ -91,7 +91,7 @@ def _fixes(page: Page, fixes: Sequence[Mapping[str, Any]], base: Mapping[str, An
         # A remedy left out of a fix of one leaves the untouched training.
         alone = len(fix["ablation"]) == 1 and sum("." not in key for key in fix["remedies"]) == 1
         left = [(f"{a['without']}: " * (not alone)) + f"{a['converged']} of {a['runs']}" for a in fix["ablation"]]
-        spread = "" if fix.get("metric_spread") is None else f" ± {fix['metric_spread']:.2g}"
+        spread = f" ± {fix['metric_spread']:.2g}" if fix.get("metric_spread") else ""
         rows.append(
             (
                 place,
@@ -134,14 +134,14 @@ def _against_first(page: Page, fixes: Sequence[Mapping[str, Any]], metric: str) 
             page.line(f"fix {place} against fix 1: {', '.join(told)}", "dim", indent=3)
 
 
-def _effects(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
+def _effects(page: Page, rows: Sequence[Mapping[str, Any]], why: str) -> None:
     shown, never = [], []
     for row in rows:
         told = next((told for told in row.get("contrasts") or () if told["kind"] == "alone"), None)
         if told is None:
             shown.append((row["remedy"], share(**row["alone"]), "-", "ran on no seed of the untouched training"))
         elif told["with"]["converged"] or told["with"]["runs"] > 1:
-            shown.append((row["remedy"], share(**told["with"]), share(**told["without"]), _difference(told)))
+            shown.append((row["remedy"], share(**told["with"]), share(**told["without"]), _difference(told, why)))
         else:
             never.append(row["remedy"])
     if shown:
@@ -151,11 +151,11 @@ def _effects(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
         page.line(f"Tried alone on one seed, and did not converge: {', '.join(never)}", "dim")
 
 
-def _difference(told: Mapping[str, Any]) -> str:
+def _difference(told: Mapping[str, Any], why: str) -> str:
     """Return a difference with its interval, or why there is none."""
     fresh = "" if told["fresh"] else " (the search's seed, on which the untouched training does not converge)"
     if told["interval"] is None:
-        return f"too few seeds for an interval{fresh}" if told["fresh"] else fresh.strip(" ()")
+        return why if told["fresh"] else fresh.strip(" ()")
     low, high = told["interval"]
     return f"{told['effect']:+.2f} [{low:+.2f}, {high:+.2f}]{fresh}"
 

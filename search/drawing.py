@@ -139,7 +139,8 @@ def effects(found: Findings) -> list[Effect]:
                 group, name = _LEFT_OUT, f"{name}, out of fix {told['fix']}"
             on, off, interval = told["with"], told["without"], told["interval"]
             counts = on["converged"], on["runs"], off["converged"], off["runs"]
-            by_group[group].append(Effect(group, name, *counts, tuple(interval) if interval else None))
+            why = "identical runs" if found.identical else "too few seeds"
+            by_group[group].append(Effect(group, name, *counts, tuple(interval) if interval else None, why))
     return [effect for those in by_group.values() for effect in those]
 
 
@@ -188,10 +189,10 @@ def _combinations(found: Findings) -> Drawing:
     telling = [c for c in every if c.converged or c.runs > 1 or len(c.names) > 1][:_COLUMNS]
     title = "Combinations tried, and the share of their runs that converged"
     several = sum(len(column.names) > 1 for column in every)
-    told = (
-        f"{count(len(every), 'combination', 'combinations')}, {several} of them of several remedies; at least one run "
-        f"converged with {sum(column.converged > 0 for column in every)}. The counts are of runs on all seeds."
-    )
+    good = sum(column.converged > 0 for column in every)
+    told = f"{count(len(every), 'combination', 'combinations')}, {several} of them of several remedies; "
+    told += f"at least one run converged with {good}." if good else "no run of any of them converged."
+    told += " The counts are of runs on all seeds."
     left = len(every) - len(telling)
     told += f" The {left} that are not drawn, without a run that converged, are in the numbers." if left else ""
     return Drawing("combinations", title, told, upset(title, told, telling) if len(telling) > 1 else "")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from remedy.search.markdown import code, escape, number, percent, share, table
+from remedy.spaces.combination import Combination
 
 _LEAST = 0.05
 
@@ -19,11 +20,15 @@ def evidence(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _contrasts(report: Mapping[str, Any]) -> str:
+    # What a fix of one remedy loses without it is what the remedy adds alone, and stands there once.
+    why = "identical runs" if (report.get("baseline") or {}).get("deterministic") else "too few seeds"
+    fixes = enumerate(report.get("fixes") or (), start=1)
+    single = {place for place, fix in fixes if len(Combination.of(fix["remedies"]).names) == 1}
     rows = [
-        (code(row["remedy"]), _what(told), share(told["with"]), share(told["without"]), _difference(told))
+        (code(row["remedy"]), _what(told), share(told["with"]), share(told["without"]), _difference(told, why))
         for row in report.get("remedies") or ()
         for told in row.get("contrasts") or ()
-        if told["with"]["runs"] > 1 or told["with"]["converged"]
+        if (told["with"]["runs"] > 1 or told["with"]["converged"]) and told["fix"] not in single
     ]
     if not rows:
         return ""
@@ -36,9 +41,9 @@ def _what(told: Mapping[str, Any]) -> str:
     return f"{what}, {'fresh seeds' if told['fresh'] else 'the seed of the search'}"
 
 
-def _difference(told: Mapping[str, Any]) -> str:
+def _difference(told: Mapping[str, Any], why: str) -> str:
     if told["interval"] is None:
-        return "too few seeds"
+        return why
     low, high = told["interval"]
     return f"{told['effect']:+.2f} \\[{low:+.2f}, {high:+.2f}\\]"
 

@@ -71,7 +71,8 @@ def _verdict(found: Findings) -> tuple[str, str]:
     base, fix, wanted = found.baseline, found.best, f"The goal is {found.aim}."
     untouched = f"{share(base)} runs of the untouched training converged"
     if fix:
-        told = f"With it, {share(fix)} runs {found.over} converged"
+        runs = "identical runs" if found.identical else "runs on fresh seeds"
+        told = f"With it, {share(fix)} {runs} converged"
         converged, made = found.control(fix)
         if not made:
             return f"{label(fix)} is confirmed", f"{told}. {wanted}"
@@ -108,4 +109,5 @@ def _foot(found: Findings) -> Html:
     if record.get("parent_run_id"):
         store = redact(str(record.get("tracking_uri", "")))
         told += f" MLflow: experiment {record.get('experiment')}, run {record['parent_run_id']}, store {store}."
+        told += " Within its page links save nothing: numbers and figures are in the folder plots beside this report."
     return tag("footer", tag("p", told, look="soft"))

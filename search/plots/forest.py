@@ -13,7 +13,7 @@ _ROW, _TOP = 22, 46
 
 @dataclass(frozen=True)
 class Effect:
-    """One contrast on the same seeds. `group` stands above the first of each group; no interval for too few seeds."""
+    """One contrast on the same seeds. `group` stands above the first of each group; `why` there is no interval."""
 
     group: str
     name: str
@@ -22,6 +22,7 @@ class Effect:
     base_converged: int
     base_runs: int
     interval: tuple[float, float] | None = None
+    why: str = "too few seeds"
 
     @property
     def effect(self) -> float:
@@ -62,7 +63,7 @@ def _row(row: Effect, y: int, share: Scale, effect: Scale) -> Iterator[str]:
     yield dot("dot", with_it, y, 4.5, told)
     yield text(414, y + 4, f"{row.converged} of {row.runs} / {row.base_converged} of {row.base_runs}")
     if row.interval is None:
-        yield text(770, y + 4, "too few seeds", look="head")
+        yield text(770, y + 4, row.why, look="head")
         return
     low, high = row.interval
     x = effect.at(row.effect)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from remedy.search.markup import STYLE, safe
+from remedy.search.markup import PLAIN, safe
 
 WIDTH = 960
 LETTER = 6.9
@@ -26,7 +26,7 @@ def alone(drawn: str) -> str:
     box = f'viewBox="-16 -16 {float(wide) + 32:g} {float(high) + 32:g}" width="{float(wide) + 32:g}"'
     head = head.rsplit("viewBox=", 1)[0] + box
     page = f"{head.replace('<svg', '<svg xmlns=' + chr(34) + 'http://www.w3.org/2000/svg' + chr(34))}>"
-    return (f"{page}<style>{STYLE}</style>{ground}{inside}\n").encode("ascii", "xmlcharrefreplace").decode()
+    return (f"{page}<style>{PLAIN}</style>{ground}{inside}\n").encode("ascii", "xmlcharrefreplace").decode()
 
 
 def text(x: float, y: float, said: str, anchor: str = "start", look: str = "") -> str:

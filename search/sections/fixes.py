@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remedy.search.findings import Findings, Made, label, share
-from remedy.search.markup import Html, join, number, percent, tag, wide
+from remedy.search.markup import Html, join, number, percent, table, tag, wide
 from remedy.search.sections.plate import numbers
 from remedy.spaces.combination import Combination
 
+_NEAREST = 5
 _LOOKS = ("close", "", "close", "close", "", "")
 _LEGEND = (
     "Fresh seeds: used neither by the baseline nor by the search. Minimal: each remedy was left out once, on the "
@@ -28,7 +29,8 @@ def fixes(found: Findings, data: Mapping[str, str]) -> Html:
     if not found.fixes:
         if found.report.get("exit_code") != 3 or not found.runs:
             return Html()
-        return tag("section", tag("h2", "What fixes it"), tag("p", "Nothing that was tried was confirmed."))
+        said = tag("p", "Nothing that was tried was confirmed.")
+        return tag("section", tag("h2", "What fixes it"), said, _nearest(found))
     rows: list[Html] = []
     for place, fix in enumerate(found.fixes, start=1):
         spread = (
@@ -50,6 +52,22 @@ def fixes(found: Findings, data: Mapping[str, str]) -> Html:
     )  # fmt: skip
     parts = (wide(head, rows), tag("p", _LEGEND, look="soft"), _ablation(found, data))
     return tag("section", tag("h2", "What fixes it"), *parts)
+
+
+def _nearest(found: Findings) -> Html:
+    """Name the tries that ended nearest to the goal: where nothing holds, they say where one might go on."""
+    down = "at_most" in (found.report.get("goal") or {})
+    tries = [run for run in found.runs if run.combination and run.counts and math.isfinite(run.result.metric)]
+    tries.sort(key=lambda run: run.result.metric if down else -run.result.metric)
+    rows = [
+        (tag("code", run.label), number(run.result.metric), str(run.result.outcome), run.seed, run.result.number)
+        for run in tries[:_NEAREST]
+    ]
+    if not rows:
+        return Html()
+    head = ("combination", f"final {found.metric}", "outcome", "seed", "run")
+    said = "The best of many tries on one seed each: luck has its part in who stands here."
+    return join((tag("h3", "Nearest to the goal"), table(head, rows), tag("p", said, look="soft")))
 
 
 def _interval(found: Findings, fix: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ def plate(found: Findings, drawing: Drawing | None, data: Mapping[str, str]) -> 
     if drawing is None:
         return Html()
     caption = tag("figcaption", drawing.about, " ", numbers(found, drawing.name, data))
-    return tag("figure", tag("h3", drawing.title), Html(drawing.svg), caption)
+    return tag("figure", tag("h3", drawing.title), tag("div", Html(drawing.svg), look="wide"), caption)
 
 
 def numbers(found: Findings, name: str, data: Mapping[str, str]) -> Html:

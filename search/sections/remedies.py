@@ -61,9 +61,12 @@ def _interactions(found: Findings, data: Mapping[str, str]) -> Html:
     if telling:
         head = ("pair", "seeds", "together", "first alone", "second alone", "untouched", "beyond the sum [95 %]")
         parts.append(table(head, map(_pair, telling[:_PAIRS])))
-    more = len(rows) - len(telling)
-    said = f"Of {len(rows)} pairs, {more} did what their remedies do alone, added up. " if more else ""
-    said += f"The first {_PAIRS} are shown. " if len(telling) > _PAIRS else ""
+    if telling:
+        more = len(rows) - len(telling)
+        said = f"Of {len(rows)} pairs, {more} did what their remedies do alone, added up. " if more else ""
+        said += f"The first {_PAIRS} are shown. " if len(telling) > _PAIRS else ""
+    else:
+        said = f"No pair of the {len(rows)} that ran did more, or less, together than apart. "
     return tag("figure", *parts, tag("figcaption", said, _INTERACTION, " ", numbers(found, "interactions", data)))
 
 

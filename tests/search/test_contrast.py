@@ -237,7 +237,8 @@ def test_every_report_has_the_published_shape_and_every_form(how: str, tmp_path:
     if how == "identical":
         assert found["baseline"]["deterministic"] is True
         assert found["fixes"], "its counts are told all the same"
-        assert "too few seeds" in note(found)
+        assert "too few seeds" not in note(found) + page
+        assert "identical runs converged" in page
         assert all(told["interval"] is None for row in found["remedies"] for told in row["contrasts"])
 
 
