@@ -9,6 +9,8 @@ from remedy.page import Page, number, preflight_lines, share
 from remedy.search.audit import lines as audit_lines
 from remedy.search.paste import apply_line
 
+_MOST_PAIRS = 5
+
 
 def _goal(goal: Mapping[str, Any]) -> str:
     return f"{goal['metric']} {'>=' if 'at_least' in goal else '<='} {goal.get('at_least', goal.get('at_most')):g}"
@@ -37,7 +39,8 @@ def report_text(
     effects = [row for row in report["remedies"] if row.get("alone")]
     if effects:
         page.line()
-        _effects(page, effects)
+        _effects(page, effects, "identical runs" if base.get("deterministic") else "too few seeds for an interval")
+    _pairs(page, report.get("interactions") or ())
     page.line()
     counts = ", ".join(f"{count} {name}" for name, count in runs.items() if name != "total" and count)
     page.line(f"{runs['total']} runs: {counts or 'none'}")
@@ -82,56 +85,97 @@ def _baseline(page: Page, base: Mapping[str, Any], metric: str) -> None:
 
 
 def _fixes(page: Page, fixes: Sequence[Mapping[str, Any]], base: Mapping[str, Any], metric: str) -> None:
-    over = "identical runs" if base.get("deterministic") else "fresh seeds"
+    identical = bool(base.get("deterministic"))
     rows = []
     for place, fix in enumerate(fixes, start=1):
         # A remedy left out of a fix of one leaves the untouched training.
         alone = len(fix["ablation"]) == 1 and sum("." not in key for key in fix["remedies"]) == 1
         left = [(f"{a['without']}: " * (not alone)) + f"{a['converged']} of {a['runs']}" for a in fix["ablation"]]
+        spread = f" ± {fix['metric_spread']:.2g}" if fix.get("metric_spread") else ""
         rows.append(
             (
                 place,
                 fix["label"],
-                share(fix["converged"], fix["runs"], fix["interval"]),
-                number(fix["metric_mean"]),
+                share(fix["converged"], fix["runs"], None if identical else fix["interval"]),
+                f"{number(fix['metric_mean'])}{spread}",
+                fix["steps_to_goal"] or "-",
                 fix["invasiveness"],
                 "yes" if fix["minimal"] else "not shown",
                 "; ".join(left),
             )
         )
+    over = "identical runs" if identical else "fresh seeds"
     title = f"What restores convergence (confirmed on {over}, best first)"
-    page.table(("", "fix", "converged [95 %]", metric, "invasive", "minimal", "left out"), rows, title)
+    converged = "converged" if identical else "converged [95 %]"
+    page.table(("", "fix", converged, f"{metric} ± sd", "steps", "invasive", "minimal", "left out"), rows, title)
     page.line(
-        "invasive: 1 (a number changes) to 5 (the architecture changes). Left out: what converged, on the same seeds, "
-        "without the remedy.",
+        "steps: to the goal, on average. invasive: 1 (a number changes) to 5 (the architecture changes). Left out: "
+        "what converged, on the same seeds, without the remedy.",
         "dim",
         indent=3,
     )
     for receipt in fixes[0].get("receipts", ()):
         page.line(f"fix 1, {receipt['remedy']}: {receipt['changed']}", "dim", indent=3)
+    _against_first(page, fixes, metric)
 
 
-def _effects(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
-    shown = [
-        (
-            row["remedy"],
-            share(row["alone"]["converged"], row["alone"]["runs"]),
-            "-"
-            if row["effect"] is None
-            else f"{row['effect']:+.2f} [{row['interval'][0]:+.2f}, {row['interval'][1]:+.2f}]",
-        )
-        for row in rows
-        if row["alone"]["converged"] or row["alone"]["runs"] > 1
-    ]
+def _against_first(page: Page, fixes: Sequence[Mapping[str, Any]], metric: str) -> None:
+    """Say of each further fix how it does beside the first on the same seeds."""
+    for place, fix in enumerate(fixes[1:], start=2):
+        against = (fix.get("recipe") or {}).get("against_first") or {}
+        told = []
+        if against.get("metric"):
+            gap = against["metric"]
+            told.append(f"{metric} {gap['mean']:+.2g} (better on {against['better']} of {gap['runs']} seeds)")
+        if against.get("steps_to_goal"):
+            gap = against["steps_to_goal"]
+            told.append(f"{gap['mean']:+.0f} steps to the goal (sooner on {against['sooner']} of {gap['runs']})")
+        if told:
+            page.line(f"fix {place} against fix 1: {', '.join(told)}", "dim", indent=3)
+
+
+def _effects(page: Page, rows: Sequence[Mapping[str, Any]], why: str) -> None:
+    shown, never = [], []
+    for row in rows:
+        told = next((told for told in row.get("contrasts") or () if told["kind"] == "alone"), None)
+        if told is None:
+            shown.append((row["remedy"], share(**row["alone"]), "-", "ran on no seed of the untouched training"))
+        elif told["with"]["converged"] or told["with"]["runs"] > 1:
+            shown.append((row["remedy"], share(**told["with"]), share(**told["without"]), _difference(told, why)))
+        else:
+            never.append(row["remedy"])
     if shown:
-        page.table(
-            ("remedy alone", "converged", "effect on the same seeds [95 %]"),
-            shown,
-            "Each remedy against the untouched training",
-        )
-    never = [row["remedy"] for row in rows if not row["alone"]["converged"] and row["alone"]["runs"] == 1]
+        head = ("remedy alone", "converged", "untouched", "difference on the same seeds [95 %]")
+        page.table(head, shown, "Each remedy against the untouched training")
     if never:
         page.line(f"Tried alone on one seed, and did not converge: {', '.join(never)}", "dim")
+
+
+def _difference(told: Mapping[str, Any], why: str) -> str:
+    """Return a difference with its interval, or why there is none."""
+    fresh = "" if told["fresh"] else " (the search's seed, on which the untouched training does not converge)"
+    if told["interval"] is None:
+        return why if told["fresh"] else fresh.strip(" ()")
+    low, high = told["interval"]
+    return f"{told['effect']:+.2f} [{low:+.2f}, {high:+.2f}]{fresh}"
+
+
+def _pairs(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
+    shown = [
+        (
+            " + ".join(row["remedies"]),
+            *(share(**row[side]) for side in ("together", "first", "second", "untouched")),
+            f"{row['effect']:+.2f}"
+            + ("" if row["interval"] is None else f" [{row['interval'][0]:+.2f}, {row['interval'][1]:+.2f}]"),
+        )
+        for row in rows
+        if row["effect"]
+    ]
+    if shown:
+        page.line()
+        head = ("pair", "together", "first", "second", "untouched", "beyond the sum")
+        title = "Pairs that do more, or less, together than apart (runs converged, same seeds)"
+        page.table(head, shown[:_MOST_PAIRS], title)
 
 
 def _no_fix(report: Mapping[str, Any]) -> str:

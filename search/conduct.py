@@ -19,15 +19,19 @@ from typing import Any
 
 from remedy.search.agenda import Agenda, Reason
 from remedy.search.controller import Controller, Listener
+from remedy.search.drawing import drawings
+from remedy.search.findings import Findings
 from remedy.search.fix_files import write
 from remedy.search.home import StudyFolder
 from remedy.search.ledger import Item
-from remedy.search.markdown import note
-from remedy.search.page import plot_data, report_html
+from remedy.search.note import NOTE, note
+from remedy.search.page import report_html
+from remedy.search.plots.svg import alone
 from remedy.search.record import Record
 from remedy.search.report import ordered_fixes, report
 from remedy.search.spec import Spec
 from remedy.search.study import Patiently, Trials
+from remedy.search.tables import tables
 from remedy.spaces.error import InfrastructureError
 from remedy.spaces.remedy import Remedy
 from remedy.spaces.space import Space
@@ -73,25 +77,28 @@ class Study:
         self.folder.clear_stop()
         self._begin_record(controller, before)
         controller.listeners += [_Recorder(self), _Keeper(self)]
-        reason = Reason.STOPPED
+        reason, importance = Reason.STOPPED, None
         try:
             if controller.limit() is None:
                 controller.executor = make_executor()
             reason = controller.run()
+            importance = trials.importance()  # not where it was interrupted: it takes a model of every run
         finally:
             controller.executor.close()
-            self._finish_record(self.save(controller, reason), agenda)
+            self._finish_record(self.save(controller, reason, importance), agenda)
         # The record knows its run's id only now, where the store was away before.
-        return self.save(controller, reason)
+        return self.save(controller, reason, importance)
 
-    def save(self, controller: Controller, reason: Reason) -> dict[str, Any]:
+    def save(
+        self, controller: Controller, reason: Reason, importance: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Write the fix files and the report as they stand now."""
         mlflow = {
             "tracking_uri": self.record.tracking_uri,
             "experiment": self.record.experiment,
             "parent_run_id": self.record.parent_run_id,
         }
-        found = report(controller.agenda, reason, controller.seconds, self.folder, mlflow)
+        found = report(controller.agenda, reason, controller.seconds, self.folder, mlflow, importance)
         write(found, controller.agenda, self.folder)
         self.folder.save_report(found)
         return found
@@ -120,15 +127,18 @@ class Study:
 
     def _finish_record(self, found: Mapping[str, Any], agenda: Agenda) -> None:
         with _place_for_artifacts(self.folder) as place:
-            texts = {"report.json": json.dumps(found, indent=1), "report.html": report_html(found, self.folder)}
-            texts |= {f"plots/{name}.csv": table for name, table in plot_data(found, self.folder).items()}
+            findings = Findings.of(found, self.folder)
+            texts = {"report.json": json.dumps(found, indent=1), "report.html": report_html(findings)}
+            texts |= {f"plots/{name}.csv": table for name, table in tables(findings).items()}
+            texts |= {f"plots/{name}.svg": alone(drawing.svg) for name, drawing in drawings(findings).items()}
             for number in range(1, len(ordered_fixes(agenda)) + 1):
                 texts[f"fix-{number}.yaml"] = self.folder.fix(number) or ""
                 texts[f"fix-{number}.py"] = self.folder.python(number) or ""
             for name, text in texts.items():
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 (place / name).write_text(text, encoding="utf-8")
-            self.record.finish(dict(found), note(dict(found)), [place / name for name in texts])
+            paths = {place / name.split("/", 1)[0]: None for name in texts}
+            self.record.finish(dict(found), note(dict(found), NOTE), paths)
             self.record.close()
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 LEAST_RUNS = 5
 MOST_RUNS = 20
 SHARE = 0.8
 LEVEL = 0.05
+LEAST_TOLD = 4
+"""Fewest seeds for which an interval is told: with three, all against none may still be luck (Fisher, p = 0.05)."""
 _Z = 1.959963984540054
 
 
@@ -32,14 +35,21 @@ def fisher(converged: int, runs: int, base_converged: int, base_runs: int) -> fl
 
 def difference(converged: int, runs: int, base_converged: int, base_runs: int) -> tuple[float, float]:
     """Return Newcombe's 95 % interval of the difference of two shares, from the two Wilson intervals (1998)."""
-    share, base = converged / runs, base_converged / base_runs
-    low, high = wilson(converged, runs)
-    base_low, base_high = wilson(base_converged, base_runs)
-    gap = share - base
-    return (
-        max(-1.0, gap - math.hypot(share - low, base_high - base)),
-        min(1.0, gap + math.hypot(high - share, base - base_low)),
-    )
+    return balance(((1, converged, runs), (-1, base_converged, base_runs)))
+
+
+def balance(parts: Sequence[tuple[int, int, int]]) -> tuple[float, float]:
+    """Return the 95 % interval of shares added and taken away: of each its sign, how many converged, of how many.
+
+    Newcombe's interval for any number of shares, from the Wilson interval of each (Zou and Donner 2008).
+    """
+    total, down, up = 0.0, 0.0, 0.0
+    for sign, converged, runs in parts:
+        share, (low, high) = converged / runs, wilson(converged, runs)
+        under, over = (share - low, high - share) if sign > 0 else (high - share, share - low)
+        total, down, up = total + sign * share, math.hypot(down, under), math.hypot(up, over)
+    least, most = (sum(sign for sign, _, _ in parts if sign * side > 0) for side in (-1, 1))
+    return max(float(least), total - down), min(float(most), total + up)
 
 
 def holds(converged: int, runs: int) -> bool:

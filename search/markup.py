@@ -10,13 +10,16 @@ from remedy.spaces.outcome import Outcome
 from remedy.spaces.printable import printable
 
 # The colours are Okabe and Ito's, darkened where text or a thin line has to be read on white.
-STYLE = """
+_LIGHT = """
 :root{--page:#fff;--text:#1d2126;--soft:#59626c;--rule:#d9dee3;--card:#f4f6f8;--ghost:#e3e7eb;--link:#0063a0;
---base:#b34700;--fix:#0072b2;--converged:#009e73;--collapsed:#d55e00;--missed:#e69f00;--stopped:#8a929a;--failed:#cc79a7;
---inapplicable:#56b4e9;--lost:#1d2126;color-scheme:light dark}
+--base:#b34700;--fix:#0072b2;--fix2:#00795a;--fix3:#9a3d86;--converged:#009e73;--collapsed:#d55e00;--missed:#e69f00;--stopped:#8a929a;--failed:#cc79a7;
+--inapplicable:#56b4e9;--lost:#1d2126}
+"""
+_DARK = """:root{color-scheme:light dark}
 @media screen and (prefers-color-scheme:dark){:root{--page:#14171a;--text:#e4e8ec;--soft:#a3adb7;--rule:#363d44;
---card:#1d2226;--ghost:#31383f;--link:#7cc4f0;--base:#f0a050;--fix:#56b4e9;--lost:#e4e8ec}}
-*{box-sizing:border-box}
+--card:#1d2226;--ghost:#31383f;--link:#7cc4f0;--base:#f0a050;--fix:#56b4e9;--fix2:#3cc79f;--fix3:#e29ad0;--lost:#e4e8ec}}
+"""
+_RULES = """*{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--text);font:16px/1.5 system-ui,"Segoe UI",Roboto,sans-serif}
 main{max-width:1100px;margin:0 auto;padding:28px 24px 48px}
 a{color:var(--link)}
@@ -37,13 +40,23 @@ table{border-collapse:collapse;width:100%;margin:.6em 0;font-size:.9rem;font-var
 th,td{text-align:left;vertical-align:top;padding:.35em .9em .35em 0;border-bottom:1px solid var(--rule)}
 th{font-weight:600;color:var(--soft);font-size:.8rem;vertical-align:bottom}
 .lead td{border-bottom:0;font-weight:600;padding-bottom:0}
-.lead code{overflow-wrap:normal}
+td code{overflow-wrap:normal}
 .more td{padding-bottom:.9em}
+.first td{border-top:2px solid var(--rule)}
+.close{white-space:nowrap}
+.seed{display:inline-block;min-width:2.6em;margin-right:.6em;text-align:center}
+.t-converged{color:var(--converged)}
+.t-collapsed{color:var(--collapsed)}
+.bars{display:grid;grid-template-columns:minmax(60px,200px) auto;gap:.6em;align-items:center}
+.bars .bar{display:block;height:.7em;background:var(--stopped);border-radius:2px}
+details{margin:.8em 0}
+summary{cursor:pointer;color:var(--link)}
 .key{display:inline-block;width:.75em;height:.75em;border-radius:2px;margin-right:.4em}
 .legend .key:not(:first-child){margin-left:1.4em}
 figure{margin:1em 0 1.8em}
 figcaption{margin-top:.4em}
 svg{display:block;width:100%;height:auto}
+figure svg{min-width:780px}
 svg text{font:13px system-ui,"Segoe UI",Roboto,sans-serif;fill:var(--text)}
 svg .head{fill:var(--soft)}
 svg .over{paint-order:stroke;stroke:var(--page);stroke-width:4px}
@@ -52,22 +65,37 @@ svg .over{paint-order:stroke;stroke:var(--page);stroke-width:4px}
 .goal{stroke:var(--text);stroke-dasharray:2 4;stroke-width:1.5}
 .base{stroke:var(--base);fill:none}
 .fix{stroke:var(--fix);fill:none}
+.fix2{stroke:var(--fix2);fill:none}
+.fix3{stroke:var(--fix3);fill:none}
 .thin{opacity:.5}
 .mean{stroke-width:2.6}
 .base.mean{stroke-dasharray:8 4}
+.fix2.mean{stroke-dasharray:2 3}
+.fix3.mean{stroke-dasharray:12 3 2 3}
+.stroke{stroke-width:2.6}
 .cross{stroke-width:2.4}
 .band{stroke:none;opacity:.14}
 .strong{opacity:1;stroke-width:1.6}
 .span{fill:var(--collapsed);opacity:.13}
 .edge{stroke:var(--collapsed);stroke-dasharray:5 3}
 .base.band,.base.mark{fill:var(--base)}
-.fix.band,.fix.mark,.dot{fill:var(--fix)}
+.fix.band,.fix.mark,.dot,.tile{fill:var(--fix)}
+.fix2.band,.fix2.mark{fill:var(--fix2)}
+.fix3.band,.fix3.mark{fill:var(--fix3)}
+circle.mark{stroke:none;opacity:.75}
+.hollow{fill:none;stroke:var(--base);stroke-width:2}
+.ground{fill:var(--page)}
+svg .small{font-size:11px}
+svg .group{font-weight:600}
 .reach{stroke:var(--fix);stroke-width:2}
 .ghost{fill:var(--ghost)}
 OUTCOMES
 @media print{body{font-size:12px}main{max-width:none;padding:0}h2,h3{break-after:avoid}
 figure,tr,pre,dl{break-inside:avoid}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """.replace("OUTCOMES", "\n".join(f".o-{o}{{fill:var(--{o});background:var(--{o})}}" for o in Outcome))
+STYLE = _LIGHT + _DARK + _RULES
+PLAIN = _LIGHT + _RULES
+"""The same for a figure that stands alone: MLflow puts it on white, however dark its page is."""
 
 
 def safe(text: object) -> str:

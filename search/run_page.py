@@ -8,7 +8,7 @@ from typing import Any
 
 from remedy.search.mark import CURVES, Mark
 from remedy.search.markup import STYLE, Html, number, safe, tag
-from remedy.search.plot import Goal, Group, Line, Span, curves
+from remedy.search.plots.curves import Goal, Group, Line, Span, curves
 from remedy.search.points import Points, at
 
 _TITLES = {"loss": "Training loss", "gradient_norm": "Gradient norm", "metric": "Held metric"}

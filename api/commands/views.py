@@ -13,7 +13,7 @@ from typing import Any
 from remedy.page import Page, curves, number
 from remedy.render import report_text
 from remedy.search.home import Home, StudyFolder
-from remedy.search.markdown import note
+from remedy.search.note import note
 from remedy.search.paste import apply_line, run_line
 from remedy.spaces.combination import Combination
 from remedy.spaces.error import InputError
@@ -90,9 +90,10 @@ def report(asked: argparse.Namespace) -> int:
     elif asked.format == "md":
         text = note(found)
     elif asked.format == "html":
+        from remedy.search.findings import Findings
         from remedy.search.page import report_html
 
-        text = report_html(found, folder)
+        text = report_html(Findings.of(found, folder))
     else:
         terminal = asked.out is None and sys.stdout.isatty()
         text = report_text(found, terminal=terminal, next_home=home, running=folder.held())

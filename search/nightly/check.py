@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from remedy.search.baseline import deterministic
 from remedy.search.evidence import LEAST_RUNS, LEVEL, MOST_RUNS, better, fisher, holds, wilson
 from remedy.search.ledger import Entry, Item, Ledger
-from remedy.search.report import deterministic
 from remedy.search.spec import Spec
 from remedy.spaces.combination import Combination
 from remedy.spaces.outcome import Outcome

@@ -226,7 +226,7 @@ def test_mlflow_holds_every_run_with_its_outcome(study):
             [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", max_results=1000
         )
         healed = client.search_runs([experiment.experiment_id], "tags.remedy.outcome = 'converged'", max_results=1000)
-        files = {file.path for file in client.list_artifacts(parent.info.run_id)}
+        files = {file.path for at in (None, "plots") for file in client.list_artifacts(parent.info.run_id, at)}
     assert experiment.name == store["experiment"]
     assert len(children) == study.report["runs"]["total"]
     assert len(healed) == study.report["runs"]["converged"]
@@ -245,6 +245,9 @@ def test_mlflow_holds_every_run_with_its_outcome(study):
     assert "report.json" in files
     assert any(name.endswith("yaml") for name in files)
     assert any(name.endswith(".html") for name in files)
+    drawn = {"metric", "loss", "recipes", "effects", "timeline"}
+    assert {f"plots/{name}.{kind}" for name in drawn for kind in ("svg", "csv")} <= files, "each with its numbers"
+    assert "plots/ablation.csv" in files
 
 
 def test_no_foreign_key_of_the_record_dangles(study):

@@ -8,7 +8,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from remedy.search.links import parent_link, redact, runs_link, view_link, views
-from remedy.search.markdown import escape, note, run_note
+from remedy.search.markdown import escape, run_note
+from remedy.search.note import NOTE, note
 from remedy.spaces.outcome import Outcome
 from remedy.spaces.remedy import Receipt
 from remedy.spaces.slot import Slot
@@ -115,7 +116,7 @@ def test_escaped_text_reads_as_it_was_written():
 
 def test_a_note_fits_in_a_tag_and_keeps_how_to_apply_it():
     many = {**REPORT, "preflight": [{"level": "error", "message": "m" * 5000}] * 50, "fixes": REPORT["fixes"] * 50}
-    text = note(many)
+    text = note(many, NOTE)
     assert len(text) < 8000
     assert "The rest is in the study's report." in text
     assert text.endswith(".apply(training())\n")

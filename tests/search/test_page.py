@@ -5,11 +5,16 @@ import io
 import json
 import math
 from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
 
 import pytest
 
+from remedy.search.drawing import drawings
+from remedy.search.findings import Findings
 from remedy.search.home import StudyFolder
-from remedy.search.page import plot_data, report_html
+from remedy.search.page import report_html
+from remedy.search.plots.svg import alone
+from remedy.search.tables import tables
 from remedy.spaces.combination import Combination
 from remedy.spaces.outcome import Outcome
 from remedy.spaces.symptom import Symptom
@@ -21,6 +26,14 @@ from tests.search.wide import conducted, train
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory):
     return conducted(tmp_path_factory.mktemp("studies"))
+
+
+def page_of(found, folder):
+    return report_html(Findings.of(found, folder))
+
+
+def plot_data(found, folder):
+    return tables(Findings.of(found, folder))
 
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -70,7 +83,7 @@ class Walk(HTMLParser):
 
 
 def read(found):
-    page = report_html(*found)
+    page = page_of(*found)
     walk = Walk(page)
     assert page.isascii()
     assert {"script", "iframe", "link", "img", "object", "form"}.isdisjoint(walk.tags)
@@ -108,10 +121,15 @@ def test_a_page_says_what_the_report_says(wide):
             "yes" if fix["minimal"] else "not shown",
         ]
         assert fix["fix_file"] in walk.text
-        for part in fix["ablation"]:
-            assert f"{part['without']} , same seeds: {part['converged']} of {part['runs']} converged" in walk.text
         for receipt in fix["receipts"]:
             assert receipt["changed"] in walk.text
+    marks = [row for row in walk.rows if len(row) == 6 and row[0].startswith("fix ")]
+    assert [(row[1], row[2]) for row in marks] == [
+        (f["label"], f"{f['converged']} of {f['runs']}") for f in found["fixes"]
+    ]
+    assert all(
+        row[3].count("\N{BLACK CIRCLE}") == fix["converged"] for row, fix in zip(marks, found["fixes"], strict=True)
+    )
     for symptom in found["baseline"]["symptoms"]:
         row = next(row for row in walk.rows if row and row[0] == symptom["symptom"])
         assert symptom["evidence"] in row[1]
@@ -147,9 +165,9 @@ def test_the_curves_are_those_of_the_untouched_training_and_of_the_confirming_ru
             name: {int(row["run"]) for row in rows if row["series"] == name} for name in {row["series"] for row in rows}
         }
         best = found["fixes"][0]
-        assert set(series) == {"untouched training", f"with {best['label']}"}
+        assert set(series) == {"untouched training", *(f"with {fix['label']}" for fix in found["fixes"])}
         assert len(series["untouched training"]) == 8
-        assert {int(row["seed"]) for row in rows if row["series"].startswith("with")} == set(best["seeds"])
+        assert {int(row["seed"]) for row in rows if row["series"] == f"with {best['label']}"} == set(best["seeds"])
         run = folder.load_run(min(series["untouched training"]))
         mine = [row for row in rows if int(row["run"]) == run.number]
         assert [(int(row["step"]), float(row[name])) for row in mine if row[name]] == list(run.curves[name])
@@ -158,26 +176,43 @@ def test_the_curves_are_those_of_the_untouched_training_and_of_the_confirming_ru
         ]
 
 
-def test_effects_are_the_reports_and_only_measured_ones_have_an_interval(wide):
-    found, folder = wide
-    found = json.loads(json.dumps(found))
-    found["remedies"][1].update(effect=None, interval=None)
-    rows = numbers(plot_data(found, folder)["effects"])
-    assert [row["remedy"] for row in rows] == [row["remedy"] for row in found["remedies"] if row["alone"]]
-    for row, told in zip(rows, found["remedies"], strict=False):
-        assert (int(row["converged"]), int(row["runs"])) == (told["alone"]["converged"], told["alone"]["runs"])
-        assert row["effect"] == ("" if told["effect"] is None else str(told["effect"]))
-    measured = sum(row["effect"] != "" for row in rows)
-    assert report_html(found, folder).count('class="reach"') == measured == len(rows) - 1
-    assert "the optimizer does not decay the weights" in read((found, folder)).text
+def test_effects_are_the_contrasts_that_were_run(wide):
+    found, _ = wide
+    rows = {(row["remedy"], row["contrast"]): row for row in numbers(plot_data(*wide)["effects"])}
+    contrasts = [(row["remedy"], told) for row in found["remedies"] for told in row["contrasts"]]
+    assert len(rows) == sum(told["kind"] == "alone" for _, told in contrasts), "all of these fixes are of one remedy"
+    for (name, group), row in rows.items():
+        told = next(told for known, told in contrasts if known == name and told["kind"] == "alone")
+        assert told["fresh"] == ("fresh seeds" in group)
+        assert (int(row["converged_with"]), int(row["runs_with"])) == tuple(told["with"].values())
+        assert (int(row["converged_without"]), int(row["runs_without"])) == tuple(told["without"].values())
+        assert (row["low"] != "") == (told["interval"] is not None) == (len(told["seeds"]) >= 4)
+    assert page_of(*wide).count('class="reach" x1') == sum(row["low"] != "" for row in rows.values())
+    assert "the optimizer does not decay the weights" in read(wide).text
 
 
 def test_every_figure_has_a_text_alternative_and_its_numbers(wide):
     walk = read(wide)
-    assert walk.tags.count("svg") == walk.tags.count("desc") == walk.tags.count("figure") == 4
+    drawn = ["recipes", "metric", "loss", "effects", "combinations", "timeline"]
+    assert walk.tags.count("svg") == walk.tags.count("desc") == len(drawn)
     assert [value for name, value in walk.attributes if name == "download"] == [
-        "wide-metric.csv", "wide-loss.csv", "wide-effects.csv", "wide-timeline.csv",
-    ]  # fmt: skip
+        f"wide-{name}.csv" for name in ("ablation", *drawn)
+    ]
+    assert list(drawings(Findings.of(*wide))) == ["metric", "loss", "recipes", "effects", "combinations", "timeline"]
+    assert set(drawings(Findings.of(*wide))) < set(plot_data(*wide))
+
+
+@pytest.mark.parametrize("name", ["metric", "loss", "recipes", "effects", "combinations", "timeline"])
+def test_a_figure_is_a_file_of_its_own(wide, name):
+    text = alone(drawings(Findings.of(*wide))[name].svg)
+    root = ET.fromstring(text)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    left, top, width, _ = map(float, root.get("viewBox").split())
+    assert (left, top) == (-16, -16)
+    places = [float(e.get(a)) for e in root.iter() for a in ("x", "x1", "x2", "cx") if e.get(a) and e.get(a) != "100%"]
+    assert all(left <= place <= left + width for place in places)
+    assert "prefers-color-scheme" not in text, "MLflow shows it on white"
+    assert text.count("http") == 1, "nothing but the name of the format"
 
 
 EVIL = "</style></title><script>alert(1)</script>\"' onload=x <img src=http://evil/> \x00\x1b\u202e\ud800"
@@ -200,7 +235,7 @@ def test_no_text_becomes_markup(wide, tmp_path):
 
     found, folder = conducted(tmp_path, evil)
     for told, where in ((found, folder), (poisoned(wide[0]), wide[1]), (poisoned(wide[0]), folder)):
-        page = report_html(told, where)
+        page = page_of(told, where)
         assert "<script" not in page
         assert "<img" not in page
         assert "alert(1)" in read((told, where)).text
@@ -208,8 +243,8 @@ def test_no_text_becomes_markup(wide, tmp_path):
 
 def test_causal_words_need_a_contrast_that_was_run(wide, tmp_path):
     found, _ = wide
-    assert "restores" in report_html(*wide)
-    assert "restores" not in report_html(found, StudyFolder.at(tmp_path / "nothing"))
+    assert "restores" in page_of(*wide)
+    assert "restores" not in page_of(found, StudyFolder.at(tmp_path / "nothing"))
 
 
 def test_a_healthy_training(tmp_path):

@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from remedy.search.plot import Bar, Goal, Group, Line, curves, timeline
-from remedy.search.scale import Scale
+from remedy.search.plots.curves import Goal, Group, Line, curves
+from remedy.search.plots.scale import Scale
+from remedy.search.plots.timeline import Bar, timeline
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1e300, 1e300), (0.5, 0.5000001), (1, 100_000), (-3, 7)])
