@@ -229,6 +229,13 @@ def _worker_options(own: argparse.ArgumentParser) -> None:
         "(default: REMEDY_ADDRESS, or a Ray of our own on this machine)",
     )
     own.add_argument(
+        "--isolate",
+        action="store_const",
+        const=True,
+        help="train each run in a fresh process, made ready beforehand, so that nothing a run leaves behind reaches "
+        "another (with --workers 0 too: one after the other, each in a process of its own)",
+    )
+    own.add_argument(
         "--detach", action="store_true", help="with http://HEAD:8265: do not follow the study once it has begun"
     )
 

@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "detectors": {},
     "audit": 0.0,
     "knowledge": True,
+    "isolate": False,
 }
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "goal": (str, int, float),
@@ -48,6 +49,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "forecast": dict,
     "audit": (int, float),
     "knowledge": bool,
+    "isolate": bool,
 }
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from remedy.search.ledger import Item
+from remedy.search.sampler import Memory, Sampler
 from remedy.spaces.combination import Combination
 from remedy.spaces.error import InfrastructureError
 from remedy.spaces.seeding import derive
@@ -24,7 +26,6 @@ from remedy.spaces.space import Space
 from remedy.workers.order import Phase
 
 _GRACE = 5
-_STARTUP = 5
 _LEAST_MODELLED, _MOST_MODELLED = 20, 2000
 
 Patiently = Callable[[Callable[[], Any]], Any]
@@ -56,7 +57,10 @@ class Trials:
         self._patiently = patiently
         self._storage = patiently(lambda: opened(storage))
         self._id = patiently(lambda: self._known(name))
-        self._study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
+        self._memory = Memory()
+        self._common = IntersectionSearchSpace(include_pruned=True)
+        self._study = optuna.create_study(storage=self._memory, direction="maximize", sampler=self._sampler(0))
+        self._study_id = self._memory.get_study_id_from_name(self._study.study_name)
         self._there: dict[int, int] = {}
         self._ended = 0
         trials = patiently(lambda: self._storage.get_all_trials(self._id, deepcopy=False))
@@ -74,10 +78,7 @@ class Trials:
             return int(self._storage.create_new_study([StudyDirection.MAXIMIZE], name))
 
     def _sampler(self, place: int) -> optuna.samplers.TPESampler:
-        # Both said on purpose, so that a later default cannot change a study.
-        return optuna.samplers.TPESampler(
-            seed=derive(self._seed, "sampler", place), n_startup_trials=_STARTUP, multivariate=True, constant_liar=True
-        )
+        return Sampler(self._common, derive(self._seed, "sampler", place))
 
     def open(self, item: Item) -> int:
         """Open a trial for a run that is already decided; return its number, which is the run's number."""
@@ -99,7 +100,8 @@ class Trials:
         self.asked += 1
         trial = self._study.ask()
         trial.set_user_attr("remedy.proposed", value=True)
-        combination = self._space.sample(trial)
+        with self._memory.narrowed(self._study_id):
+            combination = self._space.sample(trial)
         self._live[trial.number] = trial
         return trial.number, combination
 
@@ -199,7 +201,7 @@ class Trials:
 
     def _store(self, number: int) -> None:
         """Write a trial, whole."""
-        frozen = self._study.get_trials(deepcopy=False)[number]
+        frozen = self._memory.get_trial(self._memory.get_trial_id_from_study_id_trial_number(self._study_id, number))
         again = False
 
         def write() -> None:
@@ -214,12 +216,12 @@ class Trials:
         self._patiently(write)
 
 
-def _scored(trial: optuna.trial.FrozenTrial) -> bool:
+def _scored(trial: FrozenTrial) -> bool:
     """Whether its value says how good a combination is: not where nothing was changed, or the user's code raised."""
     return trial.user_attrs.get("remedy.outcome") not in ("inapplicable", "failed")
 
 
-def _when_ended(trial: optuna.trial.FrozenTrial) -> tuple[bool, int, int]:
+def _when_ended(trial: FrozenTrial) -> tuple[bool, int, int]:
     place = trial.user_attrs.get("remedy.place")
     return place is None, int(place or 0), trial.number
 

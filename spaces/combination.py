@@ -11,12 +11,15 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from remedy.spaces.distribution import Scalar
 from remedy.spaces.error import InputError
 from remedy.spaces.remedy import KEEP, Remedy
 from remedy.spaces.slot import Slot
+
+_ORDER = {str(slot): place for place, slot in enumerate(Slot)}
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,7 @@ class Combination:
     def of(cls, params: Mapping[str, Scalar]) -> Combination:
         """Build from flat parameters; slots that keep their part are left out."""
         kept = {key: value for key, value in params.items() if "." in key or value != KEEP}
-        order = {str(slot): place for place, slot in enumerate(Slot)}
-        slots = sorted((key for key in kept if "." not in key), key=lambda key: order.get(key, len(order)))
+        slots = sorted((key for key in kept if "." not in key), key=lambda key: _ORDER.get(key, len(_ORDER)))
         flat: list[tuple[str, Scalar]] = []
         for slot in slots:
             flat.append((slot, kept[slot]))
@@ -49,7 +51,7 @@ class Combination:
         """Slot -> remedy name, in the order of the slots."""
         return {key: str(value) for key, value in self.items if "." not in key}
 
-    @property
+    @cached_property
     def names(self) -> frozenset[str]:
         """The names of the remedies; two fixes are distinct if these differ."""
         return frozenset(self.remedies.values())
@@ -69,7 +71,7 @@ class Combination:
                 kept = kept.without(kept.remedies[slot])
         return Combination.of({**kept.params, **other.params})
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A stable hash of the content, for finding repeats."""
         return hashlib.sha256(json.dumps(self.items).encode()).hexdigest()[:16]

@@ -64,7 +64,7 @@ class Space:
             name = trial.suggest_categorical(str(slot), [KEEP, *(remedy.name for remedy in mine)])
             params[str(slot)] = name
             if name != KEEP:
-                remedy = self.by_name[str(name)]
+                remedy = next(remedy for remedy in mine if remedy.name == name)
                 for key, distribution in remedy.distributions.items():
                     params[f"{name}.{key}"] = distribution.suggest(trial, f"{name}.{key}")
         return Combination.of(params)

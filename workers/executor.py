@@ -14,6 +14,7 @@ from typing import Protocol
 
 from remedy.spaces.error import TimeLimit
 from remedy.spaces.outcome import Outcome
+from remedy.workers.isolated import Isolated
 from remedy.workers.order import WorkOrder
 from remedy.workers.result import RunResult
 from remedy.workers.run import Step, stream
@@ -60,12 +61,16 @@ class Executor(Protocol):
 
 
 class InProcess:
-    """Runs one after the other in this process (`--workers 0`): a failing run is then an ordinary traceback."""
+    """Runs one after the other in this process (`--workers 0`): a failing run is then an ordinary traceback.
+
+    With `isolate` each is trained in a fresh process of its own, which this one waits for.
+    """
 
     capacity = 1
 
-    def __init__(self) -> None:
+    def __init__(self, *, isolate: bool = False) -> None:
         """Begin with nothing to do."""
+        self._isolated = Isolated() if isolate else None
         self._waiting: deque[WorkOrder] = deque()
         self._cancelled: set[int] = set()
         self._order: WorkOrder | None = None
@@ -100,7 +105,8 @@ class InProcess:
 
     def _begin(self, order: WorkOrder) -> None:
         self._order, self._spent, self._steps = order, 0.0, 0
-        self._stream = stream(order, cancelled=lambda: order.number in self._cancelled)
+        train = self._isolated or stream
+        self._stream = train(order, cancelled=lambda: order.number in self._cancelled)
 
     def _end(self) -> None:
         if isinstance(self._stream, Generator):
@@ -115,6 +121,8 @@ class InProcess:
         """Drop what has not ended."""
         self._waiting.clear()
         self._end()
+        if self._isolated is not None:
+            self._isolated.close()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from remedy.spaces.error import InfrastructureError
 from remedy.spaces.outcome import Outcome
 from remedy.spaces.process import reset_process
 from remedy.workers.executor import Event, Finished, Progressed
+from remedy.workers.isolated import Isolated
 from remedy.workers.order import WorkOrder
 from remedy.workers.result import OUT_OF_MEMORY, RunResult, from_line, to_line
 from remedy.workers.run import stream
@@ -34,19 +35,22 @@ _TAINTED = ("CUDA error", "out of memory", "CUDNN_STATUS", "can't allocate memor
 
 
 class _Worker:
-    """Lives in a process of its own, and trains one run after the other."""
+    """Lives in a process of its own, and trains one run after the other: there, or each in a fresh process."""
 
-    def __init__(self, *, gpu: bool) -> None:
+    def __init__(self, *, gpu: bool, isolate: bool = False) -> None:
         if not gpu:  # Ray leaves the variable alone for whoever asks for no GPU, and torch has not looked yet
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         # Ray's handler raises SystemExit in the midst of the user's code, which may catch it and go on.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for name in ray_cluster.SECRETS:
             os.environ.pop(name, None)
+        self._train = Isolated() if isolate else stream
         reset_process()
 
     def ready(self) -> str:
         """Answer, once torch is imported, on which node."""
+        if isinstance(self._train, Isolated):
+            self._train.ready()
         return ray.get_runtime_context().get_node_id()
 
     def run(self, order: WorkOrder) -> Iterator[str]:
@@ -54,7 +58,7 @@ class _Worker:
         cancelled = ray.get_runtime_context().is_canceled
         self._result: RunResult | None = None
         self._ending = False
-        self._items = stream(order, cancelled=lambda: self._ending or cancelled())
+        self._items = self._train(order, cancelled=lambda: self._ending or cancelled())
         yield to_line(None)
         with ray_cluster.in_words():
             for item in self._items:
@@ -76,6 +80,7 @@ class RayExecutor:
 
     `workers` None means as many as the cluster has room for now. A run takes one CPU, a share of a GPU, and what
     `resources` names; Ray packs shares onto GPUs. A node on which runs are lost one after the other gets no more.
+    With `isolate` each run has a fresh process.
 
     Made and closed by one thread that lives as long, since Ray's processes end with the thread that started them.
     `environment` is for the workers, beside this process's own; `temp_dir` is short, or sockets in it find no name.
@@ -93,6 +98,8 @@ class RayExecutor:
         temp_dir: str = "/tmp",  # noqa: S108  (a folder with a name of its own is made in it)
         environment: Mapping[str, str] | None = None,
         resources: Mapping[str, float] | None = None,
+        *,
+        isolate: bool = False,
     ) -> None:
         """Start or join a Ray and ask for the workers; the first that is ready takes the first run."""
         if ray.is_initialized():
@@ -106,7 +113,7 @@ class RayExecutor:
         self._lost: Counter[str] = Counter()  # runs lost one after the other, by node
         self._shunned: list[str] = []
         self._failed_starts = 0
-        self._gpu = gpus_per_run > 0
+        self._asked = {"gpu": gpus_per_run > 0, "isolate": isolate}
         self._closed = False
         self._folder = None if address else ray_cluster.start(workers or os.cpu_count() or 1, temp_dir)
         if address:
@@ -190,7 +197,7 @@ class RayExecutor:
 
     def _spawn(self) -> None:
         elsewhere = {"ray.io/node-id": f"!in({','.join(self._shunned)})"} if self._shunned else None
-        actor = self._worker.options(**self._options, label_selector=elsewhere).remote(gpu=self._gpu)
+        actor = self._worker.options(**self._options, label_selector=elsewhere).remote(**self._asked)
         self._starting[actor.ready.remote()] = actor, time.monotonic()
 
     def _assign(self) -> None:

@@ -59,6 +59,7 @@ def send(asked: argparse.Namespace, folder: StudyFolder, spec: Spec, *, again: b
         "workers": asked.workers,
         "gpus": asked.gpus,
         "resources": resources(asked) or before.get("resources", {}),
+        "isolate": bool(asked.isolate or before.get("isolate")),
     }
     job |= {name: before[name] for name in ("workers", "gpus") if again and job[name] is None and name in before}
     # The job first, then what makes the study exist; and both before anything is started.
@@ -126,6 +127,7 @@ def conduct(asked: argparse.Namespace) -> int:
     job = folder.job()
     asked.address, asked.workers, asked.gpus = "auto", job.get("workers"), job.get("gpus")
     asked.resource = [f"{name}={amount}" for name, amount in job.get("resources", {}).items()]
+    asked.isolate = job.get("isolate", False)
     asked.json, asked.home = True, None
     source = found_again(spec.source)
     for now, before in zip((source, *source.beside), (spec.source, *spec.source.beside), strict=True):

@@ -108,15 +108,15 @@ def _made(asked: argparse.Namespace, interrupt: Interrupt) -> Executor:
 
 def executor(asked: argparse.Namespace) -> Executor:
     """Make the executor that was asked for; Ray is imported only where it is used."""
-    workers = asked.workers
+    workers, isolate = asked.workers, bool(asked.isolate)
     if workers == 0:
-        return InProcess()
+        return InProcess(isolate=isolate)
     from remedy.workers.ray_executor import RayExecutor
 
     if asked.address is not None:
-        return RayExecutor(workers, asked.gpus or 0.0, asked.address, resources=resources(asked))
+        return RayExecutor(workers, asked.gpus or 0.0, asked.address, resources=resources(asked), isolate=isolate)
     import torch
 
     workers = workers or len(os.sched_getaffinity(0))
     share = asked.gpus if asked.gpus is not None else min(1.0, torch.cuda.device_count() / workers)
-    return RayExecutor(workers, gpus_per_run=share, resources=resources(asked))
+    return RayExecutor(workers, gpus_per_run=share, resources=resources(asked), isolate=isolate)

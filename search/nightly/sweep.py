@@ -63,7 +63,7 @@ class Sweep:
         seeds: baseline runs of each training and night, on the same seeds every night.
         confirm_seeds: fresh seeds a fix is confirmed on.
         fixes: minimal fixes wanted of each training.
-        workers, gpus, address, resource: as the options of `remedy submit`.
+        workers, gpus, address, resource, isolate: as the options of `remedy submit`.
         audit: share of the early stops that are let run on to the end, to see how many of them were wrong.
         stale_after: hours after the beginning of a night from which on the next one counts as not run.
     """
@@ -80,6 +80,7 @@ class Sweep:
     gpus: float | None = None
     address: str | None = None
     resource: tuple[str, ...] = ()
+    isolate: bool = False
     audit: float = 0.05
     stale_after: float = 26.0
 
@@ -147,6 +148,7 @@ _SWEEP: Mapping[str, Rule] = {
     "gpus": (lambda value: _number(value) and value >= 0, "a share of a GPU, 0 or more"),
     "address": (_text, "http://HEAD:8265 or HOST:6379"),
     "resource": (_names, "a list of NAME=AMOUNT"),
+    "isolate": (lambda value: isinstance(value, bool), "true or false"),
     "stale_after": (_positive, "hours above 0"),
 }
 

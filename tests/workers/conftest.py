@@ -17,8 +17,16 @@ def ray_executor() -> Iterator[Executor]:
     executor.close()
 
 
-@pytest.fixture(params=["in process", "ray"])
+@pytest.fixture(scope="session")
+def isolated() -> Iterator[InProcess]:
+    """Runs one after the other, each in a fresh process."""
+    executor = InProcess(isolate=True)
+    yield executor
+    executor.close()
+
+
+@pytest.fixture(params=["in process", "isolated", "ray"])
 def executor(request: pytest.FixtureRequest) -> Executor:
-    if request.param == "ray":
-        return request.getfixturevalue("ray_executor")
-    return InProcess()
+    if request.param == "in process":
+        return InProcess()
+    return request.getfixturevalue({"ray": "ray_executor"}.get(request.param, request.param))

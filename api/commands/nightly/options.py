@@ -20,7 +20,7 @@ A sweep file (YAML):
        remedies: [own.py]}
   budget: 60                             # full runs for each training and night; who needs less leaves it to the others
   timeout: 28800                         # most seconds of a night (default: no limit)
-  workers: 2                             # and gpus, address, resource: as the options of submit
+  workers: 2                             # and gpus, address, resource, isolate (true): as the options of submit
 
 also: seeds (3), confirm_seeds (5), fixes (3), run_timeout, stale_after (26: hours after which another night was due),
 audit (0.05: the share of early stops that go on to the end), detectors and
@@ -76,6 +76,9 @@ def _run(own: argparse.ArgumentParser) -> None:
     own.add_argument("--workers", type=int, metavar="N", help="as for submit (default: as the sweep file says)")
     own.add_argument("--gpus", type=float, metavar="SHARE", help="GPU share of one run")
     own.add_argument("--resource", action="append", metavar="NAME=AMOUNT", help="what else a run takes; repeatable")
+    own.add_argument(
+        "--isolate", action="store_const", const=True, help="train each run in a fresh process, made ready beforehand"
+    )
     own.add_argument(
         "--address",
         help="Ray cluster: http://HEAD:8265 sends the night there as a job and follows it, HOST:6379 only its runs "

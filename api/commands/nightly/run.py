@@ -27,7 +27,7 @@ _RESUMED_WITHIN = timedelta(hours=20)
 def run(asked: argparse.Namespace) -> int:
     """Run one night of a sweep, or go on with it."""
     sweep = read_sweep(Path(asked.sweep))
-    for name in ("workers", "gpus", "address", "resource"):
+    for name in ("workers", "gpus", "address", "resource", "isolate"):
         if getattr(asked, name) is None:
             setattr(asked, name, getattr(sweep, name))
     check_workers(asked)

@@ -47,6 +47,7 @@ def send_night(asked: argparse.Namespace, home: Home, sweep: Sweep, night: str) 
     for option, value in (("workers", asked.workers), ("gpus", asked.gpus)):
         entry += f" --{option} {value}" if value is not None else ""
     entry += "".join(f" --resource {shlex.quote(f'{name}={amount:g}')}" for name, amount in resources(asked).items())
+    entry += " --isolate" if asked.isolate else ""
     entry += " --again" if asked.again else ""
     with tempfile.TemporaryDirectory(prefix="remedy-") as place:
         unpack(pack(root), Path(place))
