@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,13 @@ def lesson(report: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     symptoms = dict.fromkeys(str(found["symptom"]) for found in baseline.get("symptoms") or ())
     return {"symptoms": list(symptoms) or [NO_SYMPTOM], "alone": alone}
+
+
+def lesson_text(report: Mapping[str, Any], most: int) -> str:
+    """Return it as one line; nothing where that has more than so many characters, for it could not be read cut off."""
+    taught = lesson(report)
+    text = json.dumps(taught, separators=(",", ":")) if taught else ""
+    return text if len(text) <= most else ""
 
 
 def rows(taught: Iterable[Taught]) -> list[Row]:

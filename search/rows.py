@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from remedy.search.audit import figures, of_run
-from remedy.search.knowledge import lesson
+from remedy.search.knowledge import lesson_text
 from remedy.search.links import redact
 from remedy.search.mark import Mark, mark_of
 from remedy.search.markdown import run_note
@@ -196,7 +196,7 @@ def finish(report: Mapping[str, Any], note: str, artifacts: Iterable[str]) -> Fi
         "remedy.reason": str(report.get("reason") or ""),
         "remedy.baseline": str(baseline.get("state") or ""),
         "remedy.symptom": ", ".join(dict.fromkeys(symptoms)),
-        LESSON: _lesson(report),
+        LESSON: lesson_text(report, TAG),
         "remedy.best_fix": Combination.of(best.get("remedies") or {}).label if best else "",
     }
     numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
@@ -207,12 +207,6 @@ def finish(report: Mapping[str, Any], note: str, artifacts: Iterable[str]) -> Fi
         tags=_tags(tags),
         artifacts=list(artifacts),
     )
-
-
-def _lesson(report: Mapping[str, Any]) -> str:
-    taught = lesson(report)
-    text = json.dumps(taught, separators=(",", ":")) if taught else ""
-    return text if len(text) <= TAG else ""  # cut off, it could not be read
 
 
 def to_line(row: Row) -> str:

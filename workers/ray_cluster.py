@@ -23,10 +23,12 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # or the death of a worker is told on the terminal, at length
 
 import ray
+from ray import exceptions
 from ray._private import ray_constants
 
 from remedy.spaces.error import InfrastructureError, InputError, TimeLimit
 from remedy.workers.executor import time_limit
+from remedy.workers.result import OUT_OF_MEMORY
 
 INIT_SECONDS = 90.0
 SECRETS = ("REMEDY_STORAGE", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
@@ -145,3 +147,12 @@ def said(error: BaseException, line: int) -> str:
     """Return a line of what Ray said, without its colours."""
     lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines() or [type(error).__name__]
     return lines[line].strip()[:300]
+
+
+def why(error: Exception, otherwise: str) -> str:
+    """Say why a worker is gone, as far as Ray's error tells; else what is said otherwise."""
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return f"its worker was killed because the machine {OUT_OF_MEMORY}"
+    if isinstance(error, exceptions.RayTaskError):
+        return f"its worker raised {said(error.cause, 0)}"
+    return "the machine of its worker is gone" if isinstance(error, exceptions.NodeDiedError) else otherwise

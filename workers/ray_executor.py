@@ -24,7 +24,7 @@ from remedy.spaces.process import reset_process
 from remedy.workers.executor import Event, Finished, Progressed
 from remedy.workers.isolated import Isolated
 from remedy.workers.order import WorkOrder
-from remedy.workers.result import OUT_OF_MEMORY, RunResult, from_line, to_line
+from remedy.workers.result import RunResult, from_line, to_line
 from remedy.workers.run import stream
 from remedy.workers.under_way import START_SECONDS, UnderWay
 
@@ -212,7 +212,9 @@ class RayExecutor:
         try:
             item = from_line(ray.get(next(thing) if streaming else thing))
         except (exceptions.RayError, StopIteration) as error:
-            result = run.stopped() if run.cancelled else run.result(Outcome.LOST, _why(error, "its worker died"))
+            result = (
+                run.stopped() if run.cancelled else run.result(Outcome.LOST, ray_cluster.why(error, "its worker died"))
+            )
             return self._end(thing, result, tainted=True)
         if isinstance(item, RunResult):
             return self._end(thing, item, tainted=any(sign in item.trace for sign in _TAINTED))
@@ -239,7 +241,7 @@ class RayExecutor:
         except exceptions.RayError as error:
             self._failed_starts += 1
             if self._failed_starts >= _STARTS:
-                why = _why(error, ray_cluster.said(error, -1))
+                why = ray_cluster.why(error, ray_cluster.said(error, -1))
                 raise InfrastructureError(f"{_STARTS} workers in a row did not start: {why}") from None
             self._spawn()
         else:
@@ -292,11 +294,3 @@ class RayExecutor:
         if self._running or self._idle:
             return []
         return [since + START_SECONDS for _, since in self._starting.values()]
-
-
-def _why(error: Exception, otherwise: str) -> str:
-    if isinstance(error, exceptions.OutOfMemoryError):
-        return f"its worker was killed because the machine {OUT_OF_MEMORY}"
-    if isinstance(error, exceptions.RayTaskError):
-        return f"its worker raised {ray_cluster.said(error.cause, 0)}"
-    return "the machine of its worker is gone" if isinstance(error, exceptions.NodeDiedError) else otherwise
