@@ -41,8 +41,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests have a PostgreSQ
 
 from simulation_parts import GOAL, STEPS, Clock, Meter, Workers, answer, more_remedies, spread
 
-from remedy.search import conduct, rows
+from remedy.search import conduct
 from remedy.search.agenda import Agenda
+from remedy.search.child import child
 from remedy.search.conduct import Study
 from remedy.search.controller import Controller
 from remedy.search.database import Database
@@ -74,7 +75,7 @@ class NoRecord(Record):
         """Nothing to open."""
 
     def run(self, order: WorkOrder, result: Any, space_slots: Any, fix: str | None) -> None:
-        self.points += len(rows.child("simulated", order, result, space_slots, fix).metrics)
+        self.points += len(child("simulated", order, result, space_slots, fix).metrics)
 
     def finish(self, *_args: Any) -> None:
         """Nothing to write."""
@@ -231,7 +232,7 @@ def recorded(uri: str, place: Path, number: int) -> Figures:
     seconds = time.perf_counter() - began[0]
     cpu = time.process_time() - began[1] - (time.thread_time() - began[2])
     record.close()
-    points = sum(len(rows.child("simulated", *pair, slots, None).metrics) for pair in made)
+    points = sum(len(child("simulated", *pair, slots, None).metrics) for pair in made)
     return {
         "runs": number,
         "runs_per_s": number / seconds,

@@ -14,7 +14,7 @@ from functools import wraps
 from typing import Any
 from unittest import mock
 
-from remedy.search import conduct, rows
+from remedy.search import conduct, record
 from remedy.search.agenda import Agenda
 from remedy.search.controller import Controller
 from remedy.search.home import StudyFolder
@@ -172,7 +172,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "item noted": [(StudyFolder, "note_item")],
     "asked to stop?": [(StudyFolder, "asks_stop")],
     "report": [(conduct.Study, "save"), (StudyFolder, "save_progress"), (conduct, "progress")],
-    "row for MLflow": [(rows, "child")],
+    "row for MLflow": [(record, "child")],
     "end: page and note": [(conduct.Study, "_finish_record")],
     "controller": [(Controller, "_launch"), (Controller, "limit"), (Controller, "_finish")],
     SIMULATED: [(Workers, "submit"), (Workers, "wait")],

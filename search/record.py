@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from remedy.search import outbox, rows
+from remedy.search.child import child
 from remedy.search.files import Files, FolderFiles
 from remedy.search.links import redact
 from remedy.search.store import Store
@@ -104,7 +105,7 @@ class Record:
 
     def run(self, order: WorkOrder, result: RunResult, space_slots: Iterable[str], fix: str | None) -> None:
         """Queue one run that ended."""
-        self._queue().add(rows.child(self._study, order, result, space_slots, fix))
+        self._queue().add(child(self._study, order, result, space_slots, fix))
 
     def finish(self, report: Mapping[str, Any], note_markdown: str, artifacts: Iterable[Path]) -> None:
         """Queue the end of the study: summary, note, artifacts, status."""

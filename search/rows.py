@@ -15,34 +15,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from remedy.search.audit import figures, of_run
+from remedy.search.audit import figures
 from remedy.search.knowledge import lesson_text
 from remedy.search.links import redact
-from remedy.search.mark import Mark, mark_of
-from remedy.search.markdown import run_note
-from remedy.search.points import POINTS, thin
+from remedy.search.mark import Mark
 from remedy.search.run_page import run_html
 from remedy.spaces.combination import Combination
 from remedy.spaces.outcome import Outcome
-from remedy.spaces.remedy import KEEP
-from remedy.workers.order import WorkOrder
-from remedy.workers.result import RunResult
 
-TOTAL = 600
-"""About how many points are kept of a run: a point costs the store 0.07 ms of a core."""
 PARAM, TAG, NAME = 6000, 8000, 250
 """Longest value of a param, of a tag, and longest name or key that MLflow takes."""
 LESSON = "remedy.lesson"
 """The tag that keeps what a study taught."""
-STATUS = {
-    Outcome.CONVERGED: "FINISHED",
-    Outcome.MISSED: "FINISHED",
-    Outcome.INAPPLICABLE: "FINISHED",
-    Outcome.COLLAPSED: "KILLED",
-    Outcome.STOPPED: "KILLED",
-    Outcome.FAILED: "FAILED",
-    Outcome.LOST: "FAILED",
-}
 _CUT_SHORT = ("stopped", "interrupted")
 _ENDED = {2: "FAILED", 5: "FAILED", 130: "KILLED"}
 
@@ -115,60 +99,9 @@ def key(tags: Mapping[str, str]) -> str:
 
 def parent(experiment: str, study: str, params: Mapping[str, str], tags: Mapping[str, str], source: str) -> Parent:
     """Make the row of a study that begins now."""
-    own = {"remedy.kind": "study", "remedy.study": study, **_who(), **tags}
+    own = {"remedy.kind": "study", "remedy.study": study, **who(), **tags}
     ascending = "<=" in params.get("goal", "")
-    return Parent(experiment, study, now(), _params(params), _tags(own), source, ascending)
-
-
-def child(study: str, order: WorkOrder, result: RunResult, slots: Iterable[str], fix: str | None) -> Child:
-    """Make the row of a run that ended now."""
-    end = now()
-    start = end - round(1000 * _finite(result.seconds))
-    combination = Combination.of(order.params)
-    curves, strange = _curves(result, start)
-    tags = {
-        "remedy.kind": "run",
-        "remedy.study": study,
-        "remedy.run": str(order.number),
-        "remedy.outcome": str(result.outcome),
-        "remedy.phase": str(order.phase),
-        "remedy.seed": str(order.seed),
-        "remedy.fix": fix or "",
-        **_findings(result),
-        "remedy.saved_by": result.saved_by,
-        "remedy.audit": of_run(result),
-        "remedy.receipts": "\n".join(f"{receipt.remedy}: {receipt.text}" for receipt in result.receipts),
-        "remedy.nonfinite": "; ".join(strange),
-        "mlflow.note.content": run_note(result),
-        **_who(),
-    }
-    kept = {str(slot): KEEP for slot in slots}
-    final = {
-        "final_metric": result.metric,
-        "steps": result.steps,
-        "steps_full": result.steps_full,
-        "seconds": result.seconds,
-        "goal_step": result.goal_step,
-    }
-    rows = [
-        (name, float(value), end, result.steps)
-        for name, value in final.items()
-        if value is not None and math.isfinite(value)
-    ]
-    mark = mark_of(result)
-    aim = {name: result.setting.get(name) for name in ("goal", "mode", "chance")}
-    return Child(
-        number=order.number,
-        name=f"{order.number:03d} {_cut(combination.label, 180)} seed {order.seed}",
-        start=start,
-        end=end,
-        status=STATUS[result.outcome],
-        tags=_tags(tags),
-        params=_params({**kept, **combination.params}),
-        metrics=[*curves, *rows],
-        mark=dataclasses.asdict(mark) if mark else {},
-        aim={name: value for name, value in aim.items() if value == value},  # noqa: PLR0124  (NaN: not known)
-    )
+    return Parent(experiment, study, now(), params_of(params), tags_of(own), source, ascending)
 
 
 def finish(report: Mapping[str, Any], note: str, artifacts: Iterable[str]) -> Finish:
@@ -203,8 +136,8 @@ def finish(report: Mapping[str, Any], note: str, artifacts: Iterable[str]) -> Fi
     return Finish(
         end=now(),
         status="KILLED" if report.get("reason") in _CUT_SHORT else _ENDED.get(-1 if code is None else code, "FINISHED"),
-        metrics={_name(name): value for name, value in numbers.items() if math.isfinite(value)},
-        tags=_tags(tags),
+        metrics={name_of(name): value for name, value in numbers.items() if math.isfinite(value)},
+        tags=tags_of(tags),
         artifacts=list(artifacts),
     )
 
@@ -236,43 +169,8 @@ def _spaced(note: str) -> str:
     )
 
 
-def _findings(result: RunResult) -> dict[str, str]:
-    found = result.verdict
-    if found is None and result.outcome is not Outcome.CONVERGED and result.notes:
-        found = result.notes[0]
-    evidence = result.verdict.evidence if result.verdict else result.reason or (found.evidence if found else "")
-    return {
-        "remedy.symptom": found.symptom.value if found else "",
-        "remedy.evidence": evidence,
-        "remedy.onset_step": str(found.onset_step) if found else "",
-        "remedy.notes": "\n".join(
-            f"{note.symptom.value} since step {note.onset_step}: {note.evidence}" for note in result.notes
-        ),
-    }
-
-
-def _curves(result: RunResult, start: int) -> tuple[list[tuple[str, float, int, int]], list[str]]:
-    rows: list[tuple[str, float, int, int]] = []
-    strange: list[str] = []
-    most = max(20, min(POINTS, TOTAL // max(len(result.curves), 1)))
-    duration = 1000 * _finite(result.seconds) / max(result.steps, 1)
-    for name, curve in sorted(result.curves.items()):
-        finite = [(step, value) for step, value in curve if math.isfinite(value)]
-        left_out = [(step, value) for step, value in curve if not math.isfinite(value)]
-        if left_out:
-            kinds = "/".join(sorted({str(value) for _, value in left_out}))
-            strange.append(f"{name}: {len(left_out)} of {len(curve)} points from step {left_out[0][0]} on ({kinds})")
-        rows += [(_name(name), value, start + round(duration * step), step) for step, value in thin(finite, most)]
-    if not math.isfinite(result.metric) and result.curves.get("metric"):
-        strange.append(f"final_metric: {result.metric}")
-    return rows, strange
-
-
-def _finite(value: float) -> float:
-    return value if math.isfinite(value) else 0.0
-
-
-def _who() -> dict[str, str]:
+def who() -> dict[str, str]:
+    """Return the tags that say who wrote a run."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container whose user id has no name
@@ -280,19 +178,22 @@ def _who() -> dict[str, str]:
     return {"mlflow.user": user, "mlflow.source.name": "remedy", "mlflow.source.type": "LOCAL"}
 
 
-def _params(params: Mapping[str, Any]) -> dict[str, str]:
-    return {_name(name): _cut(redact(str(value)), PARAM) for name, value in params.items()}
+def params_of(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return params that MLflow takes, without secrets."""
+    return {name_of(name): cut(redact(str(value)), PARAM) for name, value in params.items()}
 
 
-def _tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {_name(name): _cut(redact(str(value)), TAG) for name, value in tags.items() if value != ""}
+def tags_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return tags that MLflow takes, without secrets and without the empty ones."""
+    return {name_of(name): cut(redact(str(value)), TAG) for name, value in tags.items() if value != ""}
 
 
-def _cut(text: str, most: int) -> str:
+def cut(text: str, most: int) -> str:
+    """Shorten a text."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _name(text: str) -> str:
+def name_of(text: str) -> str:
     """Make a key that MLflow takes: no other characters, and nothing that reads as a path upwards."""
     clean = re.sub(r"[^\w.\- /]", "_", text)[:NAME]
     return "/".join(part for part in clean.split("/") if part.strip(".")) or "_"

@@ -27,12 +27,13 @@ def remedies(found: Findings, drawn: Mapping[str, Drawing], data: Mapping[str, s
 
 def _never(found: Findings, data: Mapping[str, str]) -> Html:
     """Name what is no figure: one run that did not converge."""
-    names = [row.name for row in effects(found) if row not in worth_drawing(found)]
+    every, drawn = effects(found), worth_drawing(found)
+    names = [row.name for row in every if row not in drawn]
     known = {told["remedy"] for told in found.report.get("remedies") or () if told.get("contrasts")}
     away = [row["remedy"] for row in found.report.get("remedies") or ()
             if row.get("alone") and row["remedy"] not in known]  # fmt: skip
     parts = [tag("p", "Added alone on one seed, and did not converge: ", _codes(names), ".")] if names else []
-    if names and len(names) == len(effects(found)):
+    if names and not drawn:
         parts.append(tag("p", numbers(found, "effects", data)))
     if away:
         parts.append(tag("p", "Ran on no seed of the untouched training, so that there is no contrast: ", _codes(away)))

@@ -10,6 +10,7 @@ import pytest
 
 from remedy.chart import chart
 from remedy.search import rows
+from remedy.search.child import child
 from remedy.search.home import StudyFolder
 from remedy.search.mark import Mark, mark_of
 from remedy.search.points import at
@@ -79,7 +80,7 @@ def test_a_chart_says_what_is_not_finite_and_draws_zeros_as_nothing():
 
 
 def test_the_page_is_well_formed_escaped_and_says_the_figures_the_verdict_saw():
-    page = rows.child("s", ORDER, COLLAPSED, [], None).page()
+    page = child("s", ORDER, COLLAPSED, [], None).page()
     assert "<script" not in page
     assert "tanh<b>" not in page
     assert "class 3 &lt;script&gt; gets 99%" in page
@@ -94,7 +95,7 @@ def test_the_page_is_well_formed_escaped_and_says_the_figures_the_verdict_saw():
 
 def test_a_run_without_a_finding_has_no_page_of_its_own():
     sound = dataclasses.replace(COLLAPSED, outcome=Outcome.CONVERGED, verdict=None, notes=(), reason="")
-    assert rows.child("s", ORDER, sound, [], None).page() == ""
+    assert child("s", ORDER, sound, [], None).page() == ""
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -104,7 +105,7 @@ def test_the_run_in_mlflow_has_its_curves_with_the_verdict(tmp_path, waits):
     folder = StudyFolder.at(tmp_path / "studies" / "s")
     record = Record(None, tmp_path, "training", folder.files)
     record.begin("s", {"goal": "accuracy >= 0.9"}, {}, None, None)
-    row = rows.child("s", ORDER, COLLAPSED, [], None)
+    row = child("s", ORDER, COLLAPSED, [], None)
     if waits:  # a row that lay in the spool while the store was away
         again = rows.from_line(rows.to_line(row))
         assert again.page() == row.page()
