@@ -199,7 +199,7 @@ def constant_and_far() -> Training:
     inputs, labels = rings()
     return training(
         (inputs * 300 + 3000, labels[:, None].float()), model=net((2, 24, 24, 1), nn.Softmax(dim=1)),
-        loss=clipped_binary, optimizer=adam(0.02), steps=250,
+        loss=clipped_binary, optimizer=adam(0.02), steps=150,
     )  # fmt: skip
 
 
