@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -142,7 +143,31 @@ def _code() -> str:
     import torch  # noqa: PLC0415
 
     sha = hashlib.sha256(f"{sys.version_info[:3]} {torch.__version__}".encode())
-    files = [path for folder in ("spaces", "workers", "examples") for path in (ROOT / folder).rglob("*.py")]
-    for path in sorted([*files, ROOT / "tests" / "workers" / "broken_model.py"]):
+    files = [path for folder in ("spaces", "examples") for path in (ROOT / folder).rglob("*.py")]
+    for path in sorted([*files, *trained_by(), ROOT / "tests" / "workers" / "broken_model.py"]):
+        sha.update(path.read_bytes())
+    return sha.hexdigest()[:12]
+
+
+def trained_by() -> set[Path]:
+    """Return the files of workers/ that a run here goes through: what pre-flight tries, say, is none of them."""
+    found: set[Path] = set()
+    left = [ROOT / "workers" / f"{name}.py" for name in ("run", "ending", "watch", "order", "result", "observation")]
+    while left:
+        path = left.pop()
+        if path.exists() and path not in found:
+            found.add(path)
+            named = re.findall(
+                r"^\s*from remedy\.(workers[\w.]*) import ([\w, ]+)", path.read_text("utf-8"), re.MULTILINE
+            )
+            modules = [f"{module}.{name.strip()}" for module, names in named for name in names.split(",")]
+            left += [ROOT / f"{module.replace('.', '/')}.py" for module in [*modules, *(module for module, _ in named)]]
+    return found
+
+
+def looked_at_by() -> str:
+    """Return a hash of what decides what pre-flight finds: all of workers/."""
+    sha = hashlib.sha256()
+    for path in sorted((ROOT / "workers").rglob("*.py")):
         sha.update(path.read_bytes())
     return sha.hexdigest()[:12]

@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from broken_trainings import CASES, ROOT, Case, Kind
-from run_cache import Results, RunCache
+from run_cache import Results, RunCache, looked_at_by
 from search_tables import METHODS, OURS, POINTS, Found, tables, waste
 from searchers import PEERS, WORST, Searcher, score
 
@@ -94,7 +94,7 @@ class Bench:
                 "goal": loaded.builders.goal, "preflight": told,
             }  # fmt: skip
 
-        known = self.cache.known(f"preflight/{source.sha256}:{source.function}/{repeat}", look)
+        known = self.cache.known(f"preflight/{looked_at_by()}/{source.sha256}:{source.function}/{repeat}", look)
         lists = {name: tuple(known[name]) for name in ("suggested", "closed", "preflight")}
         return Spec(study="benchmark", source=source, seed=repeat, fixes=1, budget=self.budget, **{**known, **lists})
 
@@ -330,12 +330,15 @@ def symptoms(made: Results) -> list[Symptom]:
 # ---------------------------------------------------------------- the whole
 
 
-def code() -> str:
-    """Return a hash of what decides a row beside the runs: the search, and this benchmark."""
-    sha = hashlib.sha256()
-    for path in sorted(
-        [*(ROOT / "search").glob("*.py"), *(ROOT / "benchmarks" / n for n in ("search.py", "searchers.py"))]
-    ):
+PROOF = ("candidate", "ledger", "evidence", "spec")
+"""What of our search the others go through: their finds are proved as ours are."""
+
+
+def code(method: str) -> str:
+    """Return a hash of what decides a method's rows beside the runs: the search, and this benchmark."""
+    mine = (ROOT / "search").glob("*.py") if method == OURS else (ROOT / "search" / f"{name}.py" for name in PROOF)
+    sha = hashlib.sha256(looked_at_by().encode())
+    for path in sorted([*mine, *(ROOT / "benchmarks" / name for name in ("search.py", "searchers.py"))]):
         sha.update(path.read_bytes())
     return sha.hexdigest()[:12]
 
@@ -344,12 +347,12 @@ def measured(
     cache: RunCache, cases: Sequence[Case], methods: Sequence[str], repeats: int, budget: float, *, work: bool
 ) -> list[Found]:
     """Return a row for each training, method and repeat; those not there are made where there is `work` to do."""
-    rows, version = [], code()
+    rows, versions = [], {method: code(method) for method in methods}
     for repeat in range(repeats):
         for case in cases:
             bench = Bench(case, cache, budget)
             for method in methods:
-                key = f"row/{version}/{cache.source(case).sha256}:{case.name}/{method}/{repeat}/{budget:g}"
+                key = f"row/{versions[method]}/{cache.source(case).sha256}:{case.name}/{method}/{repeat}/{budget:g}"
 
                 def make(bench: Bench = bench, method: str = method, repeat: int = repeat) -> dict[str, Any]:
                     return dataclasses.asdict(ours(bench, repeat) if method == OURS else theirs(bench, repeat, method))
@@ -366,18 +369,26 @@ def measured(
 
 
 def proved(case: Case, cache: RunCache) -> list[str]:
-    """Return what shows that a training needs two remedies together."""
-    assert case.together is not None  # noqa: S101  (asked only where there are two)
+    """Return what shows that a training is broken and can be repaired, and whether that takes two remedies together.
+
+    On the search seeds of five repeats, each run to its end: how often the untouched training converges, which remedies
+    of the whole catalogue do so alone on the first seed, as they are first tried, and on how many of the five.
+    """
     by_name = Space(REMEDIES).by_name
-    one, other = (Combination.of(by_name[name].first()) for name in case.together)
+    seeds = [Spec("benchmark", cache.source(case), seed=repeat).search_seeds[0] for repeat in range(5)]
 
-    def converged(combination: Combination, seed: int) -> bool:
-        return cache.run(case, combination, seed).whole.outcome is Outcome.CONVERGED
+    def converged(combination: Combination, seeds: Sequence[int] = seeds) -> int:
+        return sum(cache.run(case, combination, seed).whole.outcome is Outcome.CONVERGED for seed in seeds)
 
-    counts = {c.label: sum(converged(c, seed) for seed in range(5)) for c in (one, other, one.plus(other))}
-    singles = [name for name, remedy in by_name.items() if converged(Combination.of(remedy.first()), 0)]
-    told = ", ".join(f"{label} {count} of 5" for label, count in counts.items())
-    return [f"{case.name}: {told}; of all {len(by_name)} alone on seed 0: {', '.join(singles) or 'none'}"]
+    told = [f"{case.name} ({case.kind}): untouched {converged(Combination())} of 5"]
+    if case.together is not None:
+        one, other = (Combination.of(by_name[name].first()) for name in case.together)
+        told += [f"{made.label} {converged(made)} of 5" for made in (one, other, one.plus(other))]
+    singles = [Combination.of(remedy.first()) for remedy in REMEDIES]
+    once = [made for made in singles if converged(made, seeds[:1])]
+    counts = [f"{made.label} {converged(made)} of 5" for made in once[:4]]
+    told += [f"{len(once)} of all {len(singles)} alone on the first seed{': ' * bool(counts)}{', '.join(counts)}"]
+    return ["; ".join(told)]
 
 
 def _told(cost: float | None) -> str:
@@ -395,7 +406,9 @@ def main() -> None:
     asked.add_argument("--budget", type=float, default=float(POINTS[-1]))
     asked.add_argument("--table", action="store_true", help="print what there is, train nothing")
     asked.add_argument("--waste", action="store_true", help="say where remedy's steps went")
-    asked.add_argument("--pairs", action="store_true", help="prove what needs two remedies, and do nothing else")
+    asked.add_argument(
+        "--pairs", action="store_true", help="prove what is broken and what needs two remedies, and do nothing else"
+    )
     asked.add_argument("--json", type=Path, help="write the rows")
     given = asked.parse_args()
     if given.quick:
@@ -404,7 +417,9 @@ def main() -> None:
     cases = [case for case in cases if not given.kinds or str(case.kind) in given.kinds]
     cache = RunCache(given.cache)
     if given.pairs:
-        print("\n".join(line for case in cases if case.together for line in proved(case, cache)))
+        for case in cases:
+            if case.repairable:
+                print("\n".join(proved(case, cache)), flush=True)
         return
     rows = measured(cache, cases, given.methods, given.repeats, given.budget, work=not given.table)
     print("\n".join([*tables(rows, given.budget), *(waste(rows) if given.waste else [])]))

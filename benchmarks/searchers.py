@@ -118,21 +118,42 @@ class Asha(OptunaSearch):
         return percent < 100 and self._scheduler.on_trial_result(None, self._on, result) == self._stop
 
 
-# What AutoTrainer (ICSE'21) tries for each of its problems, in our catalogue's names; its order within a problem.
-_VANISHING = ("batch_norm_on", "relu", "he", "adam", "scale_up")
-_EXPLODING = ("batch_norm_on", "clip_norm", "xavier", "scale_down", "larger_batch", "standardise")
-_DYING = ("leaky_relu", "selu", "he", "batch_norm_on", "scale_down", "adam")
-_OSCILLATING = ("scale_down", "larger_batch", "more_momentum", "adam", "sgd", "gradient_noise")
-_SLOW = ("scale_up", "adam", "more_momentum", "he", "batch_norm_on", "match_objective", "gradient_noise")
-_FIXES: Mapping[Symptom, Sequence[str]] = {
+# What AutoTrainer (ICSE'21) tries for each of its problems, in the order of the strategy that its published code takes
+# by default ("balance" in AutoTrainer/utils/repair.py of shiningrain/AUTOTRAINER), in our catalogue's names. A fix may
+# change two parts at once, as its SELU and ReLU bring their weights. Of what it draws at random one stands for all;
+# Gaussian noise behind the inputs, which is not in the catalogue, is noise on the gradient here.
+_Fix = tuple[str | tuple[str, Mapping[str, Any]], ...]
+_SELU: _Fix = ("selu", "lecun")
+_RELU: _Fix = ("relu", "he")
+_TANH: _Fix = ("tanh", "he")
+_CLIP: _Fix = (("clip_value", {"limit": 10.0}),)
+_VANISHING: tuple[_Fix, ...] = (_SELU, _RELU, ("batch_norm_on",))
+_EXPLODING: tuple[_Fix, ...] = (_SELU, _RELU, _CLIP, _TANH, ("batch_norm_on",))
+_DYING: tuple[_Fix, ...] = (
+    _SELU, ("batch_norm_on",), ("he",), ("lecun",), ("xavier",), ("leaky_relu",), ("elu",), ("prelu",)
+)  # fmt: skip
+_OSCILLATING: tuple[_Fix, ...] = (
+    ("adam",),
+    *((("scale_down", {"factor": factor}),) for factor in (0.1, 0.01, 0.001)),
+    ("plateau",),
+    *((("larger_batch", {"factor": factor}),) for factor in (2, 4, 8)),
+    *((("sgd_momentum", {"momentum": momentum}),) for momentum in (0.5, 0.9)),
+    ("gradient_noise",),
+)
+_SLOW: tuple[_Fix, ...] = (
+    (("sgd", {"lr": 0.01}),), ("adam",), ("rmsprop",),
+    *((("scale_up", {"factor": factor}),) for factor in (10.0, 100.0, 1000.0)),
+)  # fmt: skip
+_FIXES: Mapping[Symptom, Sequence[_Fix]] = {
     Symptom.VANISHING_GRADIENT: _VANISHING,
     Symptom.ZERO_GRADIENT: _DYING,
     Symptom.DEAD_UNITS: _DYING,
     Symptom.EXPLODING_GRADIENT: _EXPLODING,
     Symptom.NON_FINITE: _EXPLODING,
     Symptom.ACCURACY_COLLAPSE: _OSCILLATING,
+    Symptom.WORSE_THAN_GUESSING: _OSCILLATING,
 }
-_EVERY = tuple(dict.fromkeys([*_SLOW, *_VANISHING, *_DYING, *_EXPLODING, *_OSCILLATING]))
+_EVERY = (*_SLOW, *_VANISHING, *_DYING, *_EXPLODING, *_OSCILLATING)
 _GAIN = 1e-3
 
 
@@ -153,8 +174,8 @@ class Greedy:
 
     def ask(self) -> Combination | None:
         while True:
-            for name in self._list:
-                tried = self._base.plus(Combination.of(self._known[name].first()))
+            for fix in self._list:
+                tried = self._base.plus(fix)
                 if tried.key not in self._tried and tried != self._base:
                     self._tried.add(tried.key)
                     self._asked = tried
@@ -171,9 +192,28 @@ class Greedy:
         if value > self._best[0]:
             self._best = (value, self._asked, symptoms)
 
-    def _fixes(self, symptoms: Sequence[Symptom]) -> list[str]:
-        names = [name for symptom in symptoms for name in _FIXES.get(symptom, ())]
-        return [name for name in dict.fromkeys([*names, *_EVERY]) if name in self._known]
+    def _fixes(self, symptoms: Sequence[Symptom]) -> list[Combination]:
+        lists = [*(_FIXES.get(symptom, ()) for symptom in symptoms), _EVERY]
+        found = [self._made(fix) for fixes in lists for fix in fixes]
+        return [made for made in dict.fromkeys(found) if made]
+
+    def _made(self, fix: _Fix) -> Combination:
+        """Return a fix's parts as far as they can be applied here; values beyond our ranges are the nearest within."""
+        made = Combination()
+        for part in fix:
+            name, values = part if isinstance(part, tuple) else (part, {})
+            if name in self._known:
+                remedy = self._known[name]
+                own = {key: _within(remedy.distributions[key], value) for key, value in values.items()}
+                chosen = {**remedy.first(), **{f"{name}.{key}": value for key, value in own.items()}}
+                made = made.plus(Combination.of(chosen))
+        return made
+
+
+def _within(distribution: Any, value: Any) -> Any:
+    if distribution.holds(value):
+        return value
+    return min(distribution.high, max(distribution.low, value))
 
 
 def score(value: float, mode: str) -> float:
