@@ -17,8 +17,8 @@ from remedy.spaces.space import Space
 from remedy.spaces.verdict import Verdict
 from remedy.workers.order import Phase
 
-_ALONE = 6
-"""Single remedies that are tried before what came nearest is joined with others: by then something has."""
+_ALONE, _NEARER = 6, 0.1
+"""Single remedies that are tried before the best of them are joined with others, unless one came so much nearer."""
 _FAULTS = 4
 _BASES = 4
 _PARTNERS = 16
@@ -33,9 +33,10 @@ class Tries:
     """Single remedies by the prior, and in turn with them what is worth joining.
 
     First what pre-flight suggests: for each fault found the remedy named first, then those of two faults at once, for
-    each of them is reason enough to fail; then the others that were suggested. Then single remedies. Past the first few
-    each is followed by a joined try: what came nearest to the goal, with what treats the symptoms still seen in it.
-    Without that, whatever needs two remedies would wait for the whole catalogue.
+    each of them is reason enough to fail; then the others that were suggested. Then single remedies, and in turn with
+    them joined tries: what came nearest to the goal, with what treats the symptoms still seen in it. They begin when
+    something has come clearly nearer than the untouched training, or after the first few. Without that, whatever needs
+    two remedies would wait for the whole catalogue.
     """
 
     spec: Spec
@@ -64,18 +65,31 @@ class Tries:
         suggested += [single for single in singles if single.names & set(self.spec.suggested) - set(faults)]
         yield from filter(new, suggested)
         rest = [single for single in singles if not single.names & set(self.spec.suggested)]
-        left = [single for single in rest if new(single)]
-        tried = sum(self.ledger.at(single, seed) is not None for single in rest)
-        yield from left[: max(0, _ALONE - tried)]
-        left = left[max(0, _ALONE - tried) :]
-        known = {made.key for made in suggested}
-        searched = [e.item.combination for e in self.ledger.of_phase(Phase.SEARCH) if e.item.seed == seed]
-        joined = sum(len(made.names) > 1 and made.key not in known for made in searched)
+        left, trained = [single for single in rest if new(single)], [e.item.combination for e in self._tried(seed)]
+        if not self._nearer(seed, chance):
+            first = max(0, _ALONE - len(set(trained) & set(rest)))
+            yield from left[:first]
+            left = left[first:]
         fresh = [made for made in self._joined(seed, chance, closed) if new(made)]
-        if joined >= tried - _ALONE and left:  # it is the single one's turn
+        if left and trained and len(trained[-1].names) > 1:  # it is the single one's turn
             yield left.pop(0)
         for pair in itertools.zip_longest(fresh, left):
             yield from (made for made in pair if made is not None)
+
+    def _nearer(self, seed: int, chance: float) -> bool:
+        """Whether anything came clearly nearer to the goal than the untouched training."""
+        level = self._level(chance) + _NEARER
+        return any(graded(entry.result, self.spec, chance) >= level for entry in self._tried(seed))
+
+    def _level(self, chance: float) -> float:
+        """Return how near to the goal the untouched training comes by itself, at best."""
+        untouched = self.ledger.by_seed(Combination()).values()
+        return max((graded(entry.result, self.spec, chance) for entry in untouched), default=0.0)
+
+    def _tried(self, seed: int) -> list[Entry]:
+        """Return the runs of combinations on a seed of the search that were trained."""
+        searched = self.ledger.of_phase(Phase.SEARCH)
+        return [e for e in searched if e.item.seed == seed and e.item.combination and _says(e)]
 
     def order(self) -> list[Remedy]:
         """Return the remedies in the order of the prior for what untouched runs have shown so far."""
@@ -105,14 +119,11 @@ class Tries:
 
     def _joined(self, seed: int, chance: float, closed: Collection[str]) -> list[Combination]:
         """Return what came nearest to the goal, each with what may be missing in it, the most promising first."""
-        values = {
-            entry.item.combination: (graded(entry.result, self.spec, chance), entry)
-            for entry in self.ledger.of_phase(Phase.SEARCH)
-            if entry.item.seed == seed and entry.item.combination and _says(entry)
-        }
-        nearest = sorted(values.items(), key=lambda item: -item[1][0])
-        bases = [(made, entry) for made, (_, entry) in nearest if len(made.names) < _MOST][:_BASES]
-        near = [made for made, _ in nearest if len(made.names) == 1]
+        valued = [(graded(entry.result, self.spec, chance), entry) for entry in self._tried(seed)]
+        nearest = [(value, entry.item.combination, entry) for value, entry in sorted(valued, key=lambda one: -one[0])]
+        bases = [(made, entry) for _, made, entry in nearest if len(made.names) < _MOST][:_BASES]
+        level = self._level(chance)
+        near = [made for value, made, _ in nearest if len(made.names) == 1 and value > level]
         found = [
             (place + other + _LATER * (len(base.names) - 1), place, base.plus(partner))
             for place, (base, entry) in enumerate(bases)
@@ -124,7 +135,7 @@ class Tries:
     def _partners(
         self, base: Combination, entry: Entry, near: Sequence[Combination], closed: Collection[str]
     ) -> list[Combination]:
-        """Return what may be missing: in turn what treats the symptoms that are left, and what came near by itself."""
+        """Return what may be missing: in turn what treats the symptoms that are left, and what helped by itself."""
         seen, taken = shown(entry), set(base.remedies)
         treating = [alone(remedy) for remedy in ranked(self.space.remedies, seen, (), self.spec.knowledge)]
         fit = [
