@@ -44,8 +44,16 @@ class Found:
     spent: Mapping[str, float] = field(default_factory=dict)
 
 
+def compared(rows: Sequence[Found]) -> list[Found]:
+    """Leave out repeats of a training that not every method has made: medians are over the same seeds."""
+    made = {(row.case, row.method, row.repeat) for row in rows}
+    methods = {row.method for row in rows}
+    return [row for row in rows if all((row.case, method, row.repeat) in made for method in methods)]
+
+
 def tables(rows: Sequence[Found], budget: float) -> list[str]:
-    """Return the tables of what there is."""
+    """Return the tables of what every method has made."""
+    rows = compared(rows)
     rows = [*rows, *(less for row in rows if (less := _less(row)) is not None)]
     by = {(row.case, row.method, row.repeat): row for row in rows}
     cases = [case for case in CASES if any(row.case == case.name for row in rows)]
@@ -63,6 +71,11 @@ def tables(rows: Sequence[Found], budget: float) -> list[str]:
             sum(row.true is not None and row.true <= p for row in mine) / len(mine) for p in POINTS if p <= budget
         ]
         lines += [f"{method:24}" + "".join(f"{share:>9.2f}" for share in shares) + f"   n={len(mine)}"] if mine else []
+    lines += ["\nRemedies in the first true fix (median, least and most), where one was found"]
+    for method in methods:
+        counts = [row.true_fix.count(" + ") + 1 for row in rows if row.method == method and row.true_fix]
+        told = f"{statistics.median(counts):>6g}   {min(counts)} to {max(counts)}   n={len(counts)}" if counts else ""
+        lines += [f"{method:24}{told}"] if counts and method != LESS else []
     lines += ["\nFixes reported as confirmed and minimal that hold on at least 16 of 20 fresh seeds"]
     for method in methods:
         held = [row.held for row in rows if row.method == method and row.held is not None]
@@ -104,7 +117,8 @@ def _costs(
             median = statistics.median_high(costs)
             logs[method][case.name] = min(median, budget)
             cells.append(f"{'>' if median > budget else ''}{min(median, budget):.1f}")
-        lines.append(f"{case.name:22}" + "".join(f"{cell:>24}" for cell in cells))
+        repeats = len({repeat for (at, _, repeat) in by if at == case.name})
+        lines.append(f"{case.name:22}" + "".join(f"{cell:>24}" for cell in cells) + f"   {repeats} repeats")
     whole = [case.name for case in cases if all(case.name in logs[method] for method in methods)]
     if not whole:
         return lines
