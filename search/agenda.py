@@ -156,6 +156,8 @@ class Agenda:
             yield from control
             return
         left, sought = control + rest, self._sought(under_way)
+        if rest and self._scarce(len(rest)):
+            yield from rest
         if left and (self._converged or list(self.candidates)):
             yield from left  # what converged is judged by them
             left = []
@@ -181,6 +183,12 @@ class Agenda:
         """
         outcomes = [entry.result.outcome for entry in self.baseline]
         return not outcomes or bool({Outcome.CONVERGED, Outcome.FAILED} & set(outcomes))
+
+    def _scarce(self, count: int) -> bool:
+        """Whether what the study may still spend is needed for so many runs of the baseline."""
+        runs, budget = self.spec.runs, self.spec.budget
+        few = runs is not None and runs - self.ledger.runs <= count
+        return few or (budget is not None and budget - self.ledger.steps / self.spec.steps <= count)
 
     def _sought(self, under_way: Collection[tuple[str, int]]) -> int:
         """Return how many tries were begun on the search's seed."""

@@ -134,6 +134,13 @@ def test_the_search_begins_with_the_first_run_that_failed_and_the_baseline_goes_
     assert study.report["baseline"]["runs"] == 3
 
 
+@pytest.mark.parametrize("asked", [{"runs": 4}, {"runs": 3}, {"budget": 2.9}])
+def test_where_little_may_be_spent_the_baseline_comes_first(tmp_path: Path, asked: dict[str, float]) -> None:
+    study = bench(tmp_path, lambda *_: 0.6, 1, **asked).run()
+    assert obeyed(study)
+    assert study.report["baseline"]["runs"] == 3
+
+
 @pytest.mark.parametrize("lucky", [0, 1])
 def test_where_luck_decides_nothing_is_tried_before_the_baseline_and_the_control_are_known(
     tmp_path: Path, lucky: int
