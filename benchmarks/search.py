@@ -2,7 +2,7 @@
 """What it costs to find a repair: remedy, and general searches, on the same trainings, space, seeds and machine.
 
 usage: python benchmarks/search.py --cache DIR [--quick] [--only NAME ...] [--methods NAME ...] [--repeats N]
-                                   [--budget X] [--table] [--waste] [--pairs] [--json FILE]
+                                   [--budget X] [--first] [--table] [--waste] [--pairs] [--json FILE]
 
 Costs are optimizer steps, as multiples of the untouched training's; wall time is in none of the figures. A repeat is a
 seed of the study. Of every method the table says, as medians over the repeats,
@@ -266,8 +266,11 @@ class Proof:
         return None
 
 
-def theirs(bench: Bench, repeat: int, method: str) -> Found:
-    """Let a general search look for a repair until it has one that is true and one proved, or the budget is spent."""
+def theirs(bench: Bench, repeat: int, method: str, *, proving: bool = True) -> Found:
+    """Let a general search look for a repair until it has one that is true and one proved, or the budget is spent.
+
+    Without `proving` what it finds is not proved, and it is done with the first true one.
+    """
     spec = bench.spec(repeat)
     seed, limit = spec.search_seeds[0], bench.budget * spec.steps
     base = bench.cache.run(bench.case, Combination(), seed)
@@ -281,7 +284,7 @@ def theirs(bench: Bench, repeat: int, method: str) -> Found:
     minimal: float | None = None
     fix: Combination | None = None
     asks = 0
-    while steps < limit and (first is None or (minimal is None and steps + proof.steps < limit)):
+    while steps < limit and (first is None or (proving and minimal is None and steps + proof.steps < limit)):
         if asks >= _ASKS * bench.budget:
             break  # what cannot be applied costs nothing, and might be proposed for ever
         asks += 1
@@ -296,7 +299,7 @@ def theirs(bench: Bench, repeat: int, method: str) -> Found:
         known[combination.key] = bench.holds(combination, TRUE_OF)
         if known[combination.key] and first is None and steps <= limit:
             first, first_fix = steps / spec.steps, combination.label
-        if minimal is None and steps + proof.steps < limit:
+        if proving and minimal is None and steps + proof.steps < limit:
             fix = proof.minimal(combination, limit - steps - proof.steps)
             if fix is not None and steps + proof.steps <= limit:
                 minimal, minimal_fix = (steps + proof.steps) / spec.steps, fix.label
@@ -304,7 +307,7 @@ def theirs(bench: Bench, repeat: int, method: str) -> Found:
         bench.case.name, method, repeat, first, first_fix, minimal, minimal_fix,
         bench.held(fix) if fix is not None and minimal is not None else None, (steps + proof.steps) / spec.steps,
         runs + proof.runs, sum(not true for true in known.values()), None,
-        {"trials": steps / spec.steps, "proof": proof.steps / spec.steps},
+        {"trials": steps / spec.steps, "proof": proof.steps / spec.steps}, proving,
     )  # fmt: skip
 
 
@@ -347,20 +350,28 @@ def code(method: str) -> str:
 
 
 def measured(
-    cache: RunCache, cases: Sequence[Case], methods: Sequence[str], repeats: int, budget: float, *, work: bool
-) -> list[Found]:
+    cache: RunCache, cases: Sequence[Case], methods: Sequence[str], repeats: Sequence[int], budget: float, *,
+    work: bool, proving: bool = True,
+) -> list[Found]:  # fmt: skip
     """Return a row for each training, method and repeat; those not there are made where there is `work` to do."""
     rows, versions = [], {method: code(method) for method in methods}
-    for repeat in range(repeats):
+    for repeat in repeats:
         for case in cases:
             bench = Bench(case, cache, budget)
             for method in methods:
                 key = f"row/{versions[method]}/{cache.source(case).sha256}:{case.name}/{method}/{repeat}/{budget:g}"
 
                 def make(bench: Bench = bench, method: str = method, repeat: int = repeat) -> dict[str, Any]:
-                    return dataclasses.asdict(ours(bench, repeat) if method == OURS else theirs(bench, repeat, method))
+                    if method == OURS:
+                        return dataclasses.asdict(ours(bench, repeat))
+                    return dataclasses.asdict(theirs(bench, repeat, method, proving=proving))
 
-                known = cache.known(key, make if work else None)
+                known = cache.known(key, None)
+                if known is None:
+                    key = key if proving or method == OURS else f"{key}/unproved"
+                    known = cache.known(key, make if work else None)
+                if known is None and not work:
+                    known = cache.known(f"{key}/unproved", None)
                 if known is None:
                     continue
                 row = Found(**known)
@@ -406,6 +417,7 @@ def main() -> None:
     asked.add_argument("--kinds", nargs="+", choices=[str(kind) for kind in Kind], default=[])
     asked.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     asked.add_argument("--repeats", type=int, default=5)
+    asked.add_argument("--first", action="store_true", help="the others' finds are not proved: no minimal fix of them")
     asked.add_argument("--budget", type=float, default=float(POINTS[-1]))
     asked.add_argument("--table", action="store_true", help="print what there is, train nothing")
     asked.add_argument("--waste", action="store_true", help="say where remedy's steps went")
@@ -424,7 +436,8 @@ def main() -> None:
             if case.repairable:
                 print("\n".join(proved(case, cache)), flush=True)
         return
-    rows = measured(cache, cases, given.methods, given.repeats, given.budget, work=not given.table)
+    work, proving = not given.table, not given.first
+    rows = measured(cache, cases, given.methods, range(given.repeats), given.budget, work=work, proving=proving)
     print("\n".join([*tables(rows, given.budget), *(waste(rows) if given.waste else [])]))
     print(f"\n{cache.trained} runs trained, {cache.remembered} remembered")
     if given.json is not None:

@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # they are scripts, and import each other by name
 
+import run_cache
 import searchers
 from broken_trainings import CASES, Kind
 from run_cache import RunCache
@@ -57,6 +58,21 @@ def test_a_run_is_trained_once_and_kept_on_disk(cache, tmp_path) -> None:
     assert again.run(CASE["too_slow"], Combination(), 1) == before
     assert (cache.trained, again.trained, again.remembered) == (1, 0, 1)
     again.close()
+
+
+def test_a_run_is_known_by_the_files_it_goes_through_and_by_no_others() -> None:
+    names = {path.stem for path in run_cache.trained_by()}
+    assert {"run", "loop", "watch", "ending", "forecast", "catalogue", "dead_units", "statistics"} <= names
+    assert not {"preflight", "probation", "attempt", "easy", "ray_executor"} & names
+
+
+def test_who_is_not_to_prove_is_done_with_the_first_true_fix(cache) -> None:
+    bench = search.Bench(CASE["too_slow"], cache, 6)
+    found = search.theirs(bench, 0, "greedy, one at a time", proving=False)
+    assert (found.proving, found.minimal, found.held) == (False, None, None)
+    assert found.true == found.cost
+    assert found.true_fix
+    assert found.cost == 1 + found.runs - 1  # the untouched run, and each of its trials to the end
 
 
 def test_what_a_method_ends_early_costs_what_it_was_trained(cache) -> None:
