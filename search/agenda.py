@@ -18,6 +18,8 @@ from remedy.workers.order import Phase
 from remedy.workers.result import RunResult
 
 _ASKS_PER_REMEDY = 4
+_TRIES_PER_RUN = 3
+"""Tries for each run of the untouched training, once it is clear that it is broken and while nothing converges."""
 _LEAST_ASKS = 10
 _REPEATS = 20
 
@@ -163,7 +165,7 @@ class Agenda:
             left = []
         yield from self.candidates.wants(self.ledger, self.spec)
         made = 1 + len(self.spec.baseline_seeds) - len(left) + sum(self._is(item, under_way) for item in left)
-        if left and made <= sought:
+        if left and sought > _TRIES_PER_RUN * (made - 1):
             yield from left
         yield from self._searching(ask, under_way)
         yield from left
