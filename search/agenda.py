@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import bisect
-import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 
 from remedy.search.candidate import Candidate, Candidates, State
+from remedy.search.grade import graded
 from remedy.search.ledger import Entry, Item, Ledger
-from remedy.search.prior import ranked
 from remedy.search.spec import Spec
+from remedy.search.tries import Tries
 from remedy.spaces.combination import Combination
 from remedy.spaces.outcome import Outcome
-from remedy.spaces.remedy import Remedy
 from remedy.spaces.space import Space
-from remedy.spaces.verdict import Verdict
 from remedy.workers.order import Phase
 from remedy.workers.result import RunResult
 
-_BEFORE_PAIRS = 40
-_PAIRED = 8
 _ASKS_PER_REMEDY = 4
+_TRIES_PER_RUN = 3
+"""Tries for each run of the untouched training, once it is clear that it is broken and while nothing converges."""
 _LEAST_ASKS = 10
 _REPEATS = 20
 
@@ -54,26 +52,6 @@ class Reason(StrEnum):
     STOPPED = "stopped"
 
 
-def graded(result: RunResult, spec: Spec, chance: float) -> float:
-    """Return the value the sampler is told: at least 1 for converged, else how near to the goal and for how long.
-
-    "Nearly" must differ from "not at all": the last and the mean metric on the way from chance to the goal (for a
-    stopped run its last value stands for the rest), and the share of the budget it survived.
-    """
-    if result.outcome is Outcome.CONVERGED:
-        return 1.0 + 0.5 * (1 - (result.goal_step or result.steps) / max(1, result.steps_full))
-    if not result.steps_full or result.outcome in (Outcome.FAILED, Outcome.INAPPLICABLE):
-        return 0.0
-    values = [value for _, value in result.curves.get("metric", ())]
-    span = spec.goal - chance
-    if not values or not span or span != span:  # noqa: PLR0124  (NaN: the trivial predictor is unknown)
-        return 0.2 * result.steps / result.steps_full
-    near = [min(1.0, max(0.0, (value - chance) / span)) if value == value else 0.0 for value in values]  # noqa: PLR0124
-    survived = result.steps / result.steps_full
-    mean = sum(near) / len(near) * survived + near[-1] * (1 - survived)
-    return min(0.99, 0.4 * near[-1] + 0.35 * mean + 0.2 * survived)
-
-
 class Agenda:
     """The state of the search. `next` proposes a run, `tell` takes a result into account."""
 
@@ -84,9 +62,8 @@ class Agenda:
         self.ledger = Ledger()
         self.candidates = Candidates()
         self.asked = 0
-        self._singles: list[Combination] | None = None
+        self.tries = Tries(spec, space, self.ledger)
         self._again: list[Combination] = []
-        self._paired: tuple[tuple[int, int, int], list[Combination]] | None = None
         # What converged on a search seed and is no candidate yet, few remedies first.
         self._converged: list[tuple[Combination, int]] = []
         self._closed: set[str] = set()
@@ -149,7 +126,7 @@ class Agenda:
     @property
     def phase(self) -> Phase:
         """What the study is mostly doing, for people."""
-        if self.baseline_state is None:
+        if self.baseline_state is None and self._unclear:
             return Phase.BASELINE
         open_states = {candidate.state for candidate in self.candidates}
         if State.CONFIRMING in open_states:
@@ -171,21 +148,65 @@ class Agenda:
         return next((item for item in self._wanted(ask, under_way) if free(item)), None)
 
     def _wanted(self, ask: Callable[[], Combination | None], under_way: set[tuple[str, int]]) -> Iterable[Item]:
-        done = {entry.item.seed for entry in self.baseline}
-        for seed in self.spec.baseline_seeds:
-            if seed not in done:
-                yield Item(Phase.BASELINE, Combination(), seed)
+        rest, control = self._untouched()
+        if self._unclear:
+            yield from rest
         if self.ended is not None:
             return
         # The control on the search's own seed: every single remedy is compared with it.
-        control = self.ledger.at(Combination(), self.search_seed)
-        if control is None:
-            yield Item(Phase.SEARCH, Combination(), self.search_seed)
-        if self.baseline_state is None or (control is None and self.baseline_state is BaselineState.UNSTABLE):
+        if self._unclear and (rest or (control and self.baseline_state is BaselineState.UNSTABLE)):
+            yield from control
             return
+        left, sought = control + rest, self._sought(under_way)
+        if rest and self._scarce(len(rest)):
+            yield from rest
+        if left and (self._converged or list(self.candidates)):
+            yield from left  # what converged is judged by them
+            left = []
         yield from self.candidates.wants(self.ledger, self.spec)
+        made = 1 + len(self.spec.baseline_seeds) - len(left) + sum(self._is(item, under_way) for item in left)
+        if left and sought > _TRIES_PER_RUN * (made - 1):
+            yield from left
+        yield from self._searching(ask, under_way)
+        yield from left
+
+    def _untouched(self) -> tuple[list[Item], list[Item]]:
+        """Return the runs of the untouched training that are not made yet: of the baseline, and the control."""
+        done = {entry.item.seed for entry in self.baseline}
+        rest = [Item(Phase.BASELINE, Combination(), seed) for seed in self.spec.baseline_seeds if seed not in done]
+        known = self.ledger.at(Combination(), self.search_seed) is not None
+        return rest, [] if known else [Item(Phase.SEARCH, Combination(), self.search_seed)]
+
+    @property
+    def _unclear(self) -> bool:
+        """Whether there may be nothing to repair, or luck may decide: until a run missed its goal and none converged.
+
+        Where that is clear the search begins, and the rest of the baseline is run in turn with it.
+        """
+        outcomes = [entry.result.outcome for entry in self.baseline]
+        return not outcomes or bool({Outcome.CONVERGED, Outcome.FAILED} & set(outcomes))
+
+    def _scarce(self, count: int) -> bool:
+        """Whether what the study may still spend is needed for so many runs of the baseline."""
+        runs, budget = self.spec.runs, self.spec.budget
+        few = runs is not None and runs - self.ledger.runs <= count
+        return few or (budget is not None and budget - self.ledger.steps / self.spec.steps <= count)
+
+    def _sought(self, under_way: Collection[tuple[str, int]]) -> int:
+        """Return how many tries were begun on the search's seed."""
+        seed, empty = self.search_seed, Combination().key
+        done = sum(e.item.seed == seed and bool(e.item.combination) for e in self.ledger.of_phase(Phase.SEARCH))
+        return done + sum(on == seed and key != empty for key, on in under_way)
+
+    @staticmethod
+    def _is(item: Item, under_way: Collection[tuple[str, int]]) -> bool:
+        return (item.combination.key, item.seed) in under_way
+
+    def _searching(
+        self, ask: Callable[[], Combination | None], under_way: Collection[tuple[str, int]]
+    ) -> Iterable[Item]:
         seed, on_trial = self.search_seed, self.candidates.on_trial()
-        for combination in self._known_tries():
+        for combination in (*self.tries.ordered(seed, self.chance, self._closed), *self._again):
             if self._useful(combination, seed, on_trial):
                 yield Item(Phase.SEARCH, combination, seed)
         limit = max(_LEAST_ASKS, _ASKS_PER_REMEDY * len(self.space.remedies))
@@ -199,53 +220,12 @@ class Agenda:
             if proposed and self._useful(proposed, seed, on_trial) and (proposed.key, seed) not in under_way:
                 yield Item(Phase.SEARCH, proposed, seed)
 
-    def _known_tries(self) -> Iterator[Combination]:
-        singles = self._single_remedies()
-        # What needs two remedies would wait for the whole catalogue else, most of which treats other symptoms.
-        yield from singles[:_BEFORE_PAIRS]
-        yield from self._pairs_of_remedies()
-        yield from singles[_BEFORE_PAIRS:]
-        yield from self._again
-
     def _useful(self, combination: Combination, seed: int, on_trial: Collection[frozenset[str]]) -> bool:
         """Whether trying it on the search seed could teach anything: it is new, applicable, and holds no known fix."""
         names = combination.names
         if self.ledger.at(combination, seed) is not None or names & self._closed:
             return False
         return not any(fewer <= names for fewer in on_trial)
-
-    def _single_remedies(self) -> list[Combination]:
-        if self._singles is None:
-            self._singles = [Combination.of(remedy.first()) for remedy in self._order()]
-        return self._singles
-
-    def _order(self) -> list[Remedy]:
-        seen: list[Verdict] = []
-        for entry in self.baseline:
-            seen += [entry.result.verdict] if entry.result.verdict else []
-            seen += entry.result.notes
-        return ranked(self.space.remedies, seen, self.spec.suggested, self.spec.knowledge)
-
-    def _pairs_of_remedies(self) -> list[Combination]:
-        """Pairs of the most promising single remedies so far: pre-flight's suggestions, then the best values seen."""
-        seed, baseline, searched = self.search_seed, len(self.baseline), len(self.ledger.of_phase(Phase.SEARCH))
-        # Asked for each run that begins; they change with the runs of these two phases only.
-        if self._paired is None or self._paired[0] != (seed, baseline, searched):
-            self._paired = (seed, baseline, searched), self._pairs(seed)
-        return self._paired[1]
-
-    def _pairs(self, seed: int) -> list[Combination]:
-        tried = [
-            (combination, entry)
-            for combination in self._single_remedies()
-            if (entry := self.ledger.at(combination, seed)) is not None
-            and entry.result.outcome not in (Outcome.INAPPLICABLE, Outcome.FAILED)
-        ]
-        urgent = set(self.spec.suggested)
-        tried.sort(key=lambda p: (not p[0].names & urgent, -self.value(p[1].result)))
-        best = [combination for combination, _ in tried[:_PAIRED]]
-        places = sorted(itertools.combinations(range(len(best)), 2), key=lambda pair: (sum(pair), pair))
-        return [best[i].plus(best[j]) for i, j in places if not set(best[i].remedies) & set(best[j].remedies)]
 
     # ---------------------------------------------------------------- what came of it
 
@@ -275,10 +255,15 @@ class Agenda:
             self._again.append(item.combination)
 
     def _promising(self) -> list[Combination]:
-        """Return what converged on a search seed, save where the untouched training does, too; few remedies first."""
+        """Return what converged on a search seed, save where the untouched training does, too; few remedies first.
+
+        Not before it is known what the untouched training does there, unless it converges nowhere.
+        """
         seed, count = self.search_seed, self.spec.confirm_seeds
+        hopeless = self.baseline_state is BaselineState.BROKEN
         self._converged = [known for known in self._converged if not self.candidates.known(known[0], count)]
-        return [combination for combination, on in self._converged if on == seed or not self._converges(on)]
+        judged = [known for known in self._converged if hopeless or self.ledger.at(Combination(), known[1]) is not None]
+        return [combination for combination, on in judged if on == seed or not self._converges(on)]
 
     def value(self, result: RunResult) -> float:
         """Return the graded value of a result."""

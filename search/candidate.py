@@ -105,6 +105,11 @@ class Candidate:
             self.state = State.MINIMAL
         return [rest for rest in smaller if rest]
 
+    def failed(self, ledger: Ledger, spec: Spec) -> int:
+        """Return on how many fresh seeds it did not converge so far."""
+        converged, runs = ledger.count(self.combination, spec.confirm_list(self.count))
+        return runs - converged
+
     def wants(self, ledger: Ledger, spec: Spec) -> Iterator[Item]:
         """Yield the runs that would decide this candidate next, most urgent first."""
         if not self.open:
@@ -138,12 +143,12 @@ class Candidates:
         return {candidate.names for candidate in self._all if candidate.state is not State.REFUTED}
 
     def wants(self, ledger: Ledger, spec: Spec) -> Iterator[Item]:
-        """Yield the runs that would decide a candidate next, of those tried first the first."""
+        """Yield the runs that would decide a candidate next: of those that failed least the one tried first."""
         on_trial = self.on_trial()
-        for candidate in self._all:
-            # Not where fewer of its remedies are a fix, or may still be found to be one.
-            if candidate.open and not any(names < candidate.names for names in on_trial):
-                yield from candidate.wants(ledger, spec)
+        # Not where fewer of its remedies are a fix, or may still be found to be one.
+        undecided = [c for c in self._all if c.open and not any(names < c.names for names in on_trial)]
+        for candidate in sorted(undecided, key=lambda c: c.failed(ledger, spec)):
+            yield from candidate.wants(ledger, spec)
 
     def advance(self, item: Item, ledger: Ledger, spec: Spec) -> list[tuple[Combination, int]]:
         """Draw the conclusions that a run permits; return smaller combinations found to hold, with counts of seeds."""

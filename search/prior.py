@@ -10,6 +10,7 @@ from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
 
 _UNRELATED = 99
+_NOTED = 3
 
 
 def ranked(
@@ -19,13 +20,15 @@ def ranked(
 
     That is the place the seen symptoms have in the remedy's `treats` (a symptom that stopped a run weighs more than one
     that was only noted), taken for a prior, and what past studies `taught`. Ties go to the less invasive remedy, then
-    to the order of the catalogue.
+    to the order of the catalogue. Who misses the goal and shows no symptom at all is taken for too slow: what treats a
+    plateau goes first.
     """
     weights: dict[Symptom, int] = {}
     for verdict in seen:
-        weights[verdict.symptom] = min(weights.get(verdict.symptom, _UNRELATED), 0 if verdict.stops else 3)
+        weights[verdict.symptom] = min(weights.get(verdict.symptom, _UNRELATED), 0 if verdict.stops else _NOTED)
     taught = taught or {}
     names = [str(symptom.value) for symptom in weights] or [NO_SYMPTOM]
+    weights = weights or {Symptom.CHANCE_PLATEAU: _NOTED}
 
     def chance(remedy: Remedy) -> float:
         places = {

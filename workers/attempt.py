@@ -43,7 +43,10 @@ class Attempt:
 
 @dataclass
 class Bench:
-    """Counts the steps that are tried, and ends what takes too long."""
+    """Counts the steps that are tried, and ends what takes too long.
+
+    `most` are the steps that may be tried in all: what they find out must not cost more than it saves.
+    """
 
     parts: Parts
     seconds: float
@@ -54,14 +57,24 @@ class Bench:
     over: str = ""
     """Why nothing more is tried."""
 
+    def allow(self, steps: int) -> None:
+        """Refuse what cannot be finished before it is begun.
+
+        Raises:
+            OutOfTimeError: so many steps are more than what is left.
+        """
+        if self.effort.seconds > self.seconds:
+            raise OutOfTimeError("its steps take too long here")
+        if self.steps + steps > self.most:
+            raise OutOfTimeError(f"it would take more than the {self.most} steps that may be tried here")
+
     def step(self, double: Double, loss: torch.Tensor, optimizer: Optimizer | None = None) -> None:
         """Make one step.
 
         Raises:
-            OutOfTimeError: there is no time for it.
+            OutOfTimeError: there is no time for it, or no step left.
         """
-        if self.effort.seconds > self.seconds or self.steps >= self.most:
-            raise OutOfTimeError
+        self.allow(1)
         double.step(loss, optimizer)
         self.steps += 1
 
@@ -72,8 +85,8 @@ class Bench:
             return otherwise
         try:
             return check()
-        except OutOfTimeError:
-            self.left_out.append(f"{name} (its steps take too long here)")
+        except OutOfTimeError as error:
+            self.left_out.append(f"{name} ({error})")
         except TimeLimit as error:  # what hangs in a try hangs in a run, whose end says so
             self.over = f"trying {error}"
             self.left_out.append(f"{name} ({self.over})")

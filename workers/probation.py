@@ -64,15 +64,19 @@ class Probation:
         return cls(**{**data, **tried, **said, "left_out": tuple(data["left_out"])})
 
 
-def probation(parts: Parts, again: Callable[[], Parts] | None = None, seconds: float = SECONDS) -> Probation:
+def probation(
+    parts: Parts, again: Callable[[], Parts] | None = None, seconds: float = SECONDS, most: int | None = None
+) -> Probation:
     """Train doubles of the untouched parts for a few hundred small steps at most.
 
-    `again` builds the run once more, from the same seed.
+    `again` builds the run once more, from the same seed. All checks together take at most as many steps as the training
+    itself (or `most`): one more run of a short training shows more than they do. What that leaves undecided is said to
+    be left out.
     """
     facts, device = parts.facts, parts.device
     if not all(bool(torch.isfinite(given).all()) for given in (facts.inputs, facts.targets)):
         return Probation(left_out=("probation (the samples hold NaN or infinite values)",))
-    bench = Bench(parts, seconds, _MOST)
+    bench = Bench(parts, seconds, min(_MOST, parts.steps) if most is None else most)
     own: list[Attempt] = []
     simple: list[Attempt] = []
     with unmoved(parts):
@@ -83,13 +87,14 @@ def probation(parts: Parts, again: Callable[[], Parts] | None = None, seconds: f
             *bench.made("modes", lambda: modes(bench), []),
             *(bench.made("determinism", lambda: determinism(bench, again), []) if again is not None else []),
         ]
-        bench.made("one_batch", lambda: attempts(bench, batch, own, WITH_ADAM), None)
+        bench.made("one_batch", lambda: _by_heart(bench, batch, own), None)
         learns = any(attempt.learnt is not None for attempt in own)
-        count = bench.made("easy_data", lambda: _easily(bench, simple, thorough=not learns), 0)
+        whole = learns or not any(told.startswith("one_batch") for told in bench.left_out)
+        # Beside samples of which nothing is known, easy data would decide nothing.
+        count = bench.made("easy_data", lambda: _easily(bench, simple, thorough=not learns), 0) if whole else 0
         doubts = bench.made("signal", lambda: signal(bench), []) if learns else []
         if any(doubt.check == "signal" for doubt in doubts):
             doubts = [*doubts, *bench.made("known_data", lambda: known_data(bench), [])]
-    whole = learns or not any(told.startswith("one_batch") for told in bench.left_out)
     return Probation(
         samples=len(inputs),
         classes=count,
@@ -105,6 +110,16 @@ def probation(parts: Parts, again: Callable[[], Parts] | None = None, seconds: f
 def _places(inputs: torch.Tensor) -> list[int]:
     count = min(_SAMPLES, len(inputs))
     return [place * (len(inputs) - 1) // max(1, count - 1) for place in range(count)]
+
+
+def _by_heart(bench: Bench, batch: tuple[torch.Tensor, torch.Tensor], made: list[Attempt]) -> None:
+    """Try to learn the samples with half of all steps at most: without the other half nothing would be decided."""
+    every = bench.most
+    bench.most = min(every, bench.steps + every // 2)
+    try:
+        attempts(bench, batch, made, WITH_ADAM)
+    finally:
+        bench.most = every
 
 
 def _easily(bench: Bench, made: list[Attempt], *, thorough: bool) -> int:
@@ -230,6 +245,7 @@ def signal(bench: Bench) -> list[Finding]:
     inputs, targets = split(next(iter(bench.parts.validation)))
     held = inputs[:_SEEN].to(device), targets[:_SEEN].to(device)
     given, aims = given.to(device), aims.to(device)
+    bench.allow(3 * _SIGNAL_STEPS)
     order = torch.randperm(len(aims), generator=torch.Generator().manual_seed(0)).to(device)
     real, predicted = _held_out(bench, given, aims, held)
     if told := _renamed(predicted, held[1], facts):
@@ -249,6 +265,7 @@ def signal(bench: Bench) -> list[Finding]:
 
 def known_data(bench: Bench) -> list[Finding]:
     """Put known data of the same shape in the place of the training's own: is it the data, or the code?"""
+    bench.allow(_SIGNAL_STEPS)
     inputs, targets = (part.to(bench.parts.device) for part in known(bench.parts.facts, _COPIES))
     seen = len(inputs) // 2
     wrong, _ = _held_out(bench, inputs[:seen], targets[:seen], (inputs[seen:], targets[seen:]))

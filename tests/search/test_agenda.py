@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedy.search.agenda import Agenda, graded
+from remedy.search.agenda import Agenda
 from remedy.search.candidate import State
+from remedy.search.grade import graded
 from remedy.search.ledger import Item
 from remedy.search.prior import ranked
 from remedy.spaces.combination import Combination

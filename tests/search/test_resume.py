@@ -56,8 +56,9 @@ def test_another_seed_samples_other_values(tmp_path: Path) -> None:
         told = bench(tmp_path / str(seed), needs(), 1, SMALL, seed=seed).run()
         assert obeyed(told)
         assert told.report["baseline"]["seeds"] == [seed * 1000, seed * 1000 + 1, seed * 1000 + 2]
-        known = {c.key for c in told.agenda._known_tries()}
-        return {e.item.combination.key for e in told.agenda.ledger.entries if e.item.combination} - known
+        trials = told.controller.trials._study.get_trials(deepcopy=False)
+        asked = [trial for trial in trials if "remedy.proposed" in trial.user_attrs]
+        return {Combination.of(trial.params).key for trial in asked if "remedy.discarded" not in trial.user_attrs}
 
     one, other = sampled(0), sampled(1)
     assert len(one) > 3

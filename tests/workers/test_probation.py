@@ -30,8 +30,9 @@ MOST = 1600
 
 @pytest.fixture(autouse=True)
 def _time_enough(monkeypatch):
-    """What may be tried in some seconds is the machine's affair, not that of these tests."""
-    monkeypatch.setattr("remedy.workers.preflight.probation", functools.partial(probation, seconds=600.0))
+    """What may be tried in some seconds, and in no more steps than such short trainings have, is tested apart."""
+    patient = functools.partial(probation, seconds=600.0, most=MOST)
+    monkeypatch.setattr("remedy.workers.preflight.probation", patient)
 
 
 def looked(training):
@@ -299,7 +300,7 @@ def test_inputs_of_one_value_cannot_be_made_easy():
 def records(training, look):
     parts = built(training)
     if look:
-        shown = probation(parts, lambda: built(training))
+        shown = probation(parts, lambda: built(training), most=MOST)
         assert shown.own[0].learnt is not None
     seen = [(seen.step, seen.loss, seen.metric, seen.gradient_norm) for seen in train(training, parts)]
     return seen, [split(batch)[1].tolist() for batch in parts.epochs.loader], torch.get_rng_state().tolist()
@@ -322,8 +323,23 @@ def test_the_same_parts_train_as_if_nothing_had_been_tried(build):
 def test_checks_that_take_too_long_are_left_out_and_nothing_is_decided():
     shown = probation(built(b.training()), seconds=0.0)
     assert shown.own == shown.easy == shown.findings == ()
-    assert {told.split(" (")[0] for told in shown.left_out} >= {"first_update", "one_batch", "easy_data"}
+    assert {told.split(" (")[0] for told in shown.left_out} >= {"first_update", "one_batch"}
     assert decision(shown, (), converged=False) == ""
+
+
+@pytest.mark.parametrize("build", [broken.too_slow, b.all_zero, b.far_targets, b.softmax_before_logits, b.wrong_labels])
+@pytest.mark.parametrize("steps", [40, 150, 400])
+def test_no_more_steps_are_tried_than_one_run_has_and_what_is_not_decided_is_said(build, steps):
+    made = dataclasses.replace(build(), steps=steps, epochs=None)
+    shown = probation(built(made), lambda: built(made), seconds=600.0)
+    assert shown.steps <= steps
+    told = [name.split(" (")[0] for name in shown.left_out]
+    if not shown.own:
+        assert told[:1] == ["one_batch"]
+        assert "steps that may be tried here" in shown.left_out[0]
+        assert decision(shown, (), converged=False) == ""
+    if shown.own and not shown.easy:
+        assert "easy_data" in told
 
 
 def test_a_loss_of_its_own_that_raises_leaves_its_checks_out():
