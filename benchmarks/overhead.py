@@ -136,8 +136,8 @@ class Blind(Probe):
 class Still(Gauge):
     """A gauge that measures nothing."""
 
-    def figures(self, _outputs: Any) -> torch.Tensor:
-        return torch.full((4,), math.nan)
+    def figures(self, _outputs: Any) -> list[torch.Tensor]:
+        return list(torch.full((4, 1), math.nan))
 
     def attention(self) -> float:
         return math.nan

@@ -36,7 +36,7 @@ class Look:
         step: int,
         pending: Sequence[torch.Tensor],
         gradients: torch.Tensor,
-        worn: torch.Tensor,
+        worn: Sequence[torch.Tensor],
         batch: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> Look:
         """Look at a step that was made; `pending` are the losses since the last look, `batch` outputs and targets.
@@ -50,11 +50,11 @@ class Look:
             samples = len(outputs)
             told = figures(outputs, targets, kind, parts.original.scale, parts.original.ignored)
         rate = float(parts.optimizer.param_groups[0]["lr"])
-        return cls(step, rate, kind, samples, probe, Reading([losses, gradients, probe.moved(), worn, told]))
+        return cls(step, rate, kind, samples, probe, Reading([losses, gradients, probe.moved(), *worn, told]))
 
     def observation(self) -> Observation:
         """Return what was seen, once it is here."""
-        losses, gradients, moved, worn, told = self.reading.values()
+        losses, gradients, moved, *worn, told = self.reading.values()
         finite = [value for value in losses if math.isfinite(value)]
         layers, finite_parameters = self.probe.layers(gradients, moved)
         batch: Outputs | None = read(told, self.kind, self.samples) if told else None
@@ -68,5 +68,5 @@ class Look:
             layers=layers,
             finite_parameters=finite_parameters,
             learning_rate=self.rate,
-            strain=strain(worn),
+            strain=strain([value for (value,) in worn]),
         )

@@ -132,8 +132,11 @@ class _Live:
 
     def _validated(self, observation: Observation) -> Observation:
         """Run the validation and add what it shows."""
-        self.metric, statistics, activations, attention = validate(self.training, self.parts, self.probe, self.gauge)
-        worn = replace(observation.strain, attention=attention)
+        self.metric, statistics, activations = validate(self.training, self.parts, self.probe)
+        worn = observation.strain
+        # A pass of its own is paid for every other time.
+        if observation.step % (2 * math.ceil(self.parts.steps / VALIDATIONS)) == 0:
+            worn = replace(worn, attention=self.gauge.attention())
         return replace(observation, metric=self.metric, validation=statistics, activations=activations, strain=worn)
 
     def advance(self, interval: Interval) -> None:
@@ -170,10 +173,8 @@ def check_loss(loss: Any) -> None:
 
 
 @torch.no_grad()
-def validate(
-    training: Training, parts: Parts, probe: Probe, gauge: Gauge
-) -> tuple[float, Outputs, tuple[Activation, ...], float]:
-    """Return the validation metric, the statistics of the outputs, the activations, and the largest attention logit."""
+def validate(training: Training, parts: Parts, probe: Probe) -> tuple[float, Outputs, tuple[Activation, ...]]:
+    """Return the validation metric, the statistics of the outputs, and the activations."""
     total = tally(training.metric, parts.original, parts.facts.kind, parts.original.scale)
     kept: list[tuple[torch.Tensor, torch.Tensor]] = []
     activations: list[Activation] = []
@@ -189,8 +190,7 @@ def validate(
             # Sequences of another length cannot lie in one tensor; the metric has seen them all the same.
             if same and len(kept) * len(targets) < KEPT:
                 kept.append((outputs, targets))
+    parts.model.train()
     outputs, targets = torch.cat([o for o, _ in kept]), torch.cat([t for _, t in kept])
     statistics = describe(outputs, targets, parts.facts.kind, parts.original.scale, parts.original.ignored)
-    told = total.value(), statistics, tuple(activations), gauge.attention()
-    parts.model.train()
-    return told
+    return total.value(), statistics, tuple(activations)

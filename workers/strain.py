@@ -21,7 +21,7 @@ from remedy.workers.statistics import few
 _ADAMS = (Adam, AdamW, NAdam, RAdam)
 _EXCLUSIVE = (TargetKind.CLASS_INDEX, TargetKind.ONE_HOT)
 _MATRIX = 2
-_ENTRIES = 1 << 12
+_ENTRIES = 1 << 11
 _SAMPLES, _POSITIONS = 8, 256
 _MASKED = -1e4
 
@@ -41,14 +41,13 @@ class Gauge:
         self._blind = False
 
     @torch.no_grad()
-    def figures(self, outputs: Any) -> torch.Tensor:
+    def figures(self, outputs: Any) -> list[torch.Tensor]:
         """Return, after a step, the figures that `strain` reads; `outputs` are those of its batch, or None."""
-        told = [*self._offset(outputs), self._staleness(), self._loss_scale()]
-        return torch.stack([one.reshape(()).float().to(self._unknown.device) for one in told])
+        return [*self._offset(outputs), self._staleness(), self._loss_scale()]
 
     @torch.no_grad()
     def attention(self) -> float:
-        """Return the largest attention logit of a few known samples, the model being in evaluation mode; NaN without.
+        """Return the largest attention logit of a few known samples; NaN where the model has no attention.
 
         A pass of its own, whose outputs nobody uses: watched operators may compute other numbers (torch's layers do,
         under autocast, which is left out here), or refuse to be run (compiled ones). One that shows no attention, or
@@ -59,42 +58,49 @@ class Gauge:
         seen, parts = _Attention(), self._parts
         drawn = [parts.device] if parts.device.type == "cuda" else []
         with torch.random.fork_rng(drawn), suppress(Exception), seen:
+            parts.model.eval()
             parts.model(parts.facts.inputs[:_SAMPLES].to(parts.device))
+        parts.model.train()
         self._blind = seen.largest is None
         return math.nan if seen.largest is None else float(seen.largest)
 
     def _offset(self, outputs: Any) -> list[torch.Tensor]:
-        """Return the offset of the scores, and its ratio."""
+        """Return the offset of the scores, and their standard deviation over classes."""
         several = isinstance(outputs, torch.Tensor) and outputs.dim() > 1 and outputs.shape[1] > 1
         if self._parts.facts.kind not in _EXCLUSIVE or not several or not outputs.is_floating_point():
             return [self._unknown] * 2
         scores = few(outputs, outputs)[0].detach().float()
-        offset = scores.mean(1).abs().mean()
-        return [offset, offset / scores.std(1).mean()]
+        spread, common = torch.std_mean(scores, 1)
+        return [common.abs_().mean(), spread.mean()]
 
     def _staleness(self) -> torch.Tensor:
         """Return the largest root mean square, over the weights, of g / max(sqrt(v), eps), v being what Adam uses."""
-        worst: list[torch.Tensor] = []
+        norms: list[torch.Tensor] = []
         for group in self._parts.optimizer.param_groups if self._moved else ():
-            gradients, moments, ages = [], [], []
+            held: dict[Any, list[tuple[torch.Tensor, torch.Tensor]]] = {}
             for p in group["params"]:
                 state = self._parts.optimizer.state.get(p, {}) if id(p) in self._moved else {}
                 if p.grad is None or p.grad.is_sparse or "exp_avg_sq" not in state:
                     continue
-                moment = _some(state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"])
-                age = 1 - group["betas"][1] ** state["step"]
-                # The steps are counted in the computer's memory, but for fused and captured optimizers.
-                known = not isinstance(age, torch.Tensor) or age.device.type == "cpu"
-                gradients.append(_some(p.grad))
-                moments.append(moment if known else moment / age)
-                ages.append(float(age) if known else 1.0)
-            if gradients:
-                sizes = torch._foreach_sqrt(torch._foreach_div(moments, ages))  # noqa: SLF001  (as Adam itself has it)
-                torch._foreach_clamp_min_(sizes, group["eps"])
-                norms = torch._foreach_norm(torch._foreach_div(gradients, sizes))  # noqa: SLF001
-                counts = [math.sqrt(gradient.numel()) for gradient in gradients]
-                worst += [norm / count for norm, count in zip(norms, counts, strict=True)]
-        return torch.stack([one.to(self._unknown.device) for one in worst]).amax() if worst else self._unknown
+                moment = state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"]
+                count = state["step"]
+                # Counted in the computer's memory, but by fused and captured optimizers: those are not waited for.
+                counted = not isinstance(count, torch.Tensor) or count.device.type == "cpu"
+                key = p.device, float(count) if counted else count
+                held.setdefault(key, []).append((_some(p.grad), _some(moment)))
+            for (_, count), pairs in held.items():
+                # Of all at once: on a small net each call costs more than what it computes.
+                root = (1 - group["betas"][1] ** count) ** 0.5
+                sizes = torch.cat([moment for _, moment in pairs]).sqrt_()
+                # g / max(sqrt(v) / root, eps), but for the root.
+                ratios = torch.cat([gradient for gradient, _ in pairs]).div_(sizes.clamp_(min=group["eps"] * root))
+                lengths = [len(gradient) for gradient, _ in pairs]
+                found = torch._foreach_norm(torch.split(ratios, lengths))  # noqa: SLF001  (as the probe's)
+                norms += torch._foreach_mul(found, [root / math.sqrt(length) for length in lengths])  # noqa: SLF001
+        if not norms:
+            return self._unknown
+        apart = len({norm.device for norm in norms}) > 1
+        return torch.stack([norm.to(self._unknown.device) for norm in norms] if apart else norms).amax()
 
     def _loss_scale(self) -> torch.Tensor:
         # Not `get_scale()`, which waits for the device.
@@ -104,14 +110,16 @@ class Gauge:
 
 def strain(told: Sequence[float]) -> Strain:
     """Return what `Gauge.figures` told."""
-    offset, ratio, staleness, scale = told
+    offset, spread, staleness, scale = told
+    ratio = offset / spread if spread else math.inf * offset
     return Strain(offset=offset, offset_ratio=ratio, staleness=staleness, loss_scale=scale)
 
 
 def _some(tensor: torch.Tensor) -> torch.Tensor:
     """Return so many entries of a weight as are read at a look."""
+    flat = tensor.reshape(-1)
     # An odd stride, so that it does not always meet the same columns.
-    return tensor.detach().reshape(-1)[:: tensor.numel() // _ENTRIES | 1].float()
+    return (flat if len(flat) <= _ENTRIES else flat[:: len(flat) // _ENTRIES | 1]).float()
 
 
 # ---------------------------------------------------------------- attention

@@ -27,7 +27,7 @@ from remedy.workers.detectors.catalogue import detectors
 from remedy.workers.loop import train
 from remedy.workers.observation import Observation, Strain
 from remedy.workers.run import setting_of
-from remedy.workers.strain import Gauge, _Attention
+from remedy.workers.strain import Gauge, _Attention, strain
 
 WORN = (Symptom.DRIFTING_LOGITS, Symptom.STALE_MOMENTS, Symptom.LARGE_ATTENTION, Symptom.LOSS_SCALE_COLLAPSE)
 SPACE = Space.of(REMEDIES)
@@ -233,8 +233,9 @@ def test_staleness_is_that_of_the_definition(kind, amsgrad) -> None:
 def test_the_offset_is_that_of_the_definition() -> None:
     gauge = Gauge(made(plan()))
     scores = torch.tensor([[10.0, 11.0, 12.0, 13.0], [-20.0, -20.0, -22.0, -22.0]])
-    offset, ratio, *_ = gauge.figures(scores).tolist()
-    assert (offset, ratio) == pytest.approx((16.25, 16.25 / float(scores.std(1).mean())))
+    worn = strain([float(figure) for figure in gauge.figures(scores)])
+    assert (worn.offset, worn.offset_ratio) == pytest.approx((16.25, 16.25 / float(scores.std(1).mean())))
+    assert strain([3.0, 0.0, 1.0, 1.0]).offset_ratio == math.inf
     assert all(math.isnan(x) for odd in (None, scores[:, :1], scores[0], [scores]) for x in gauge.figures(odd)[:2])
 
 
@@ -343,11 +344,12 @@ def test_no_number_of_a_run_is_changed(model, precision, monkeypatch) -> None:
         training = plan(precision=precision, steps=60)
     watched, _ = run(training)
     monkeypatch.setattr(Gauge, "attention", lambda _: math.nan)
-    monkeypatch.setattr(Gauge, "figures", lambda *_: torch.full((4,), math.nan))
+    monkeypatch.setattr(Gauge, "figures", lambda *_: list(torch.full((4, 1), math.nan)))
     plain, _ = run(training)
     bare = [dataclasses.replace(seen, strain=Strain()) for seen in watched]
     assert repr(bare) == repr(plain)
-    attends = [math.isfinite(o.strain.attention) for o in watched if o.metric is not None]
+    attends = [math.isfinite(o.strain.attention) for o in watched if o.step % 6 == 0]
+    assert len(attends) == 10
     assert all(attends) if model not in (net, Compiled) else not any(attends)
 
 
@@ -359,13 +361,12 @@ def test_a_model_without_attention_is_asked_once() -> None:
 
     training = attending(3e-3, Counted)
     parts = made(training)
-    seen = list(train(training, parts))
-    validations = sum(o.metric is not None for o in seen)
-    assert validations > 10
+    assert sum(o.metric is not None for o in train(training, parts)) > 20
     assert parts.model.passes.count(8) == 1
     attentive = attending(3e-3, Restless)
     parts = made(attentive)
-    assert sum(o.metric is not None for o in train(attentive, parts)) == parts.model.passes.count(8)
+    assert sum(math.isfinite(o.strain.attention) for o in train(attentive, parts)) == 10
+    assert parts.model.passes.count(8) == 10
 
 
 def test_a_checkpoint_from_before_is_read(tmp_path: Path) -> None:
