@@ -21,6 +21,7 @@ WRONG = [
     ({**RIGHT, "budget": float("inf")}, ["budget is inf", "above 0"]),
     ({**RIGHT, "seeds": 2}, ["seeds is 2", "3 to 100"]),
     ({**RIGHT, "workers": -1}, ["workers is -1", "0 or more"]),
+    ({**RIGHT, "isolate": 1}, ["isolate is 1", "true or false"]),
     ({**RIGHT, "bugdet": 9}, ["'bugdet' is unknown", "budget"]),
     ({**RIGHT, "trainings": ["a.py"]}, ["training 1 is 'a.py'", "target:"]),
     ({**RIGHT, "trainings": [{"name": "x"}]}, ["training 1 has no key target", "file.py:function"]),
