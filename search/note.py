@@ -143,7 +143,7 @@ def _no_help(report: Mapping[str, Any]) -> str:
         lines.append(f"Tried alone, these restored nothing{unstable} (runs converged): {listed(useless)}.")
     if inapplicable:
         lines.append(f"Nothing to change in this training: {listed(inapplicable)}.")
-    return "\n\n".join(["### What did not help", *lines]) if lines else ""
+    return "\n\n".join(["### What did not help alone", *lines]) if lines else ""
 
 
 def _saved(report: Mapping[str, Any]) -> str:
