@@ -100,10 +100,10 @@ def preflight(loaded: Loaded, training: Training, seed: int, data_seed: int, *, 
     return tried(replace(found, left_out=left_out), parts, None)
 
 
-def tried(found: Preflight, parts: Parts, again: Callable[[], Parts] | None) -> Preflight:
-    """Add what some hundred steps show; `again` builds the run once more from the same seed."""
+def tried(found: Preflight, parts: Parts, again: Callable[[], Parts] | None, *, most: int | None = None) -> Preflight:
+    """Add what some hundred steps show, `most` at most; `again` builds the run once more from the same seed."""
     try:
-        shown = probation(parts, again)
+        shown = probation(parts, again, most=most)
     except Exception as error:  # noqa: BLE001  (a check must not break what it looks at)
         shown = Probation(left_out=(f"probation ({sentence(error)})",))
     every = [*found.findings, *shown.findings]

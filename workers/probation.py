@@ -20,7 +20,7 @@ from remedy.workers.easy import easy, known
 from remedy.workers.finding import Finding
 
 SECONDS = 20.0
-_MOST = 1600
+MOST = 1600
 _SAMPLES = 16
 _HUGE_UPDATE, _TINY_UPDATE = 1.0, 1e-7
 _MODE_STEPS, _MODE_FACTOR, _MODE_SHARE = 20, 2.0, 0.25
@@ -76,7 +76,7 @@ def probation(
     facts, device = parts.facts, parts.device
     if not all(bool(torch.isfinite(given).all()) for given in (facts.inputs, facts.targets)):
         return Probation(left_out=("probation (the samples hold NaN or infinite values)",))
-    bench = Bench(parts, seconds, min(_MOST, parts.steps) if most is None else most)
+    bench = Bench(parts, seconds, min(MOST, parts.steps) if most is None else most)
     own: list[Attempt] = []
     simple: list[Attempt] = []
     with unmoved(parts):

@@ -30,6 +30,7 @@ from remedy.workers.live import leave, number
 from remedy.workers.mailbox import Mailbox
 from remedy.workers.order import WorkOrder
 from remedy.workers.preflight import Preflight, examined, refuse_guessing, tried
+from remedy.workers.probation import MOST
 from remedy.workers.result import RunResult
 from remedy.workers.routine import Routine, tell_clipping
 from remedy.workers.run import PROGRESS_SECONDS, setting_of
@@ -157,7 +158,8 @@ class Survey:
         kept = copy.deepcopy(parts.model.state_dict())
         self._found = examined(order.source.name, self._training, parts)
         if order.thorough:
-            self._found = tried(self._found, parts, None)
+            # How many steps the script makes is known at its end only.
+            self._found = tried(self._found, parts, None, most=MOST)
         parts.model.load_state_dict(kept)
         parts.model.train()
         seed_all(derive(order.seed, "training"))

@@ -1,7 +1,6 @@
 """Some hundred steps tell a bug in the code from a bad recipe and from bad data, and change nothing."""
 
 import dataclasses
-import functools
 import itertools
 import json
 
@@ -20,18 +19,19 @@ from remedy.workers.decision import decision
 from remedy.workers.easy import easy
 from remedy.workers.loop import train
 from remedy.workers.preflight import Preflight, preflight
-from remedy.workers.probation import probation
+from remedy.workers.probation import MOST, probation
 from tests.workers import broken
 from tests.workers import broken_model as b
 from tests.workers.test_response import SOUND, Handmade, Tokens, images, normed, picture_net, turned
-
-MOST = 1600
 
 
 @pytest.fixture(autouse=True)
 def _time_enough(monkeypatch):
     """What may be tried in some seconds, and in no more steps than such short trainings have, is tested apart."""
-    patient = functools.partial(probation, seconds=600.0, most=MOST)
+
+    def patient(parts, again, **_):
+        return probation(parts, again, seconds=600.0, most=MOST)
+
     monkeypatch.setattr("remedy.workers.preflight.probation", patient)
 
 
