@@ -6,9 +6,7 @@ usage: python benchmarks/orchestration.py [--runs N ...] [--repeats N] [--only W
 Every measurement is a process of its own with a Ray of its own and two workers; the ways take turns in each repeat, and
 what is printed are medians over the repeats. A run trains a linear layer for one step. The cost of a run is the time
 from the first run's beginning until the last is recorded, times the workers, over the runs, less that step's own time:
-that of a plain loop, as the bare tasks take it. What a study costs once (Ray, workers, the report) is shown apart. On a
-machine that others use, too, look at the CPU time: what all processes of a study took together, Ray's own included, a
-run, from the end of the first on. Where two workers have two cores, the time of a run and worker is at least that.
+that of a plain loop, as the bare tasks take it. What a study costs once (Ray, workers, the report) is shown apart.
 
   remedy          a study as `submit` conducts it: Optuna's journal, results in files, the MLflow record (SQLite)
   remedy-isolate  the same, each run in a fresh process (`--isolate`)
@@ -16,13 +14,14 @@ run, from the end of the first on. Where two workers have two cores, the time of
   tune-reused     the same with reuse_actors=True
   tune-empty      Ray Tune at its defaults with a function that does nothing, so that no worker imports torch
   tasks           bare Ray tasks: no search, no storage
+
+Tune's studies, and those in fresh processes, are measured up to the length that takes minutes.
 """
 
 # ruff: noqa: PLC0415, SLF001  (each way imports what it needs, in a process of its own; and it looks inside)
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import resource
@@ -84,8 +83,7 @@ vars().update({f"idle_{place}": idle(place, SLOTS[place % len(SLOTS)]) for place
 
 @dataclass(frozen=True)
 class Measured:
-    """One study. Seconds; `cpu` is the controller's own, in milliseconds a run, `late` that of its last tenth,
-    `all_cpu` that of all its processes.
+    """One study. Seconds; `cpu` is the controller's own, in milliseconds a run, `late` that of its last tenth.
 
     `lag` is how long after the last run's end the record was whole, and part of `working`.
     """
@@ -99,7 +97,6 @@ class Measured:
     own: float
     cpu: float
     late: float
-    all_cpu: float
     load: float
     made: Mapping[str, int]
     """How many runs there are afterwards, by where they were counted."""
@@ -115,15 +112,12 @@ class Clock:
         self.own: list[float] = []
         self.cpu: list[float] = []
         self.recorded = self.last = 0.0
-        self.all_cpu = [0.0, 0.0]
 
     def ended(self, began: float, seconds: float) -> None:
         self.began.append(began)
         self.own.append(seconds)
         self.cpu.append(_cpu())
         self.last = time.time()
-        if len(self.own) == 1:
-            self.all_cpu[0] = _all_cpu()
 
     def measured(self, way: str, runs: int, made: Mapping[str, int], phases: Mapping[str, int]) -> Measured:
         first = min(self.began)
@@ -133,14 +127,13 @@ class Clock:
         return Measured(
             way, runs, start=first - self.born, working=whole - first, lag=whole - self.last, end=time.time() - whole,
             own=statistics.median(self.own), cpu=1000 * (self.cpu[-1] - self.cpu[0]) / (runs - 1), late=1000 * late,
-            all_cpu=1000 * (self.all_cpu[1] - self.all_cpu[0]) / (runs - 1), load=os.getloadavg()[0],
+            load=os.getloadavg()[0],
             made=made, phases=phases,
         )  # fmt: skip
 
     def whole(self) -> None:
         """Say that all is recorded."""
         self.recorded = time.time()
-        self.all_cpu[1] = _all_cpu()
 
 
 _BORN = time.monotonic()
@@ -149,19 +142,6 @@ _BORN = time.monotonic()
 def _cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
-
-
-def _all_cpu() -> float:
-    """Return the seconds of a core that this process and all below it have taken, those that have ended included."""
-    found: dict[int, tuple[int, int]] = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            fields = (place / "stat").read_text().rpartition(")")[2].split()
-            found[int(place.name)] = int(fields[1]), sum(map(int, fields[11:15]))
-    mine = {os.getpid()}
-    while more := {pid for pid, (parent, _) in found.items() if parent in mine} - mine:
-        mine |= more
-    return sum(found[pid][1] for pid in mine) / os.sysconf("SC_CLK_TCK")
 
 
 # ---------------------------------------------------------------- the ways
@@ -231,6 +211,7 @@ def ours(place: Path, runs: int, *, isolate: bool) -> Measured:
 
     found = study.conduct(executor)
     ended = time.time()
+    clock.recorded = clock.recorded or ended  # at least: the rest waits in a file
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{place}/mlflow.db")
@@ -422,7 +403,7 @@ def rows(found: Sequence[Measured]) -> list[dict[str, Any]]:
                 continue
             middle = {
                 name: statistics.median(getattr(one, name) for one in mine)
-                for name in ("start", "lag", "end", "cpu", "late", "all_cpu", "load")
+                for name in ("start", "lag", "end", "cpu", "late", "load")
             }
             costs = sorted(WORKERS * 1000 * one.working / runs - plain_ms for one in mine)
             made.append(
@@ -438,11 +419,11 @@ def rows(found: Sequence[Measured]) -> list[dict[str, Any]]:
     return made
 
 
-COLUMNS = {"all_cpu": 9, "cpu": 7, "late": 7, "lag": 7, "start": 9, "end": 7, "load": 6}
+COLUMNS = {"cpu": 7, "late": 7, "lag": 7, "start": 9, "end": 7, "load": 6}
 
 
 def table(made: Sequence[Mapping[str, Any]]) -> list[str]:
-    head = f"{'way':<16}{'runs':>6}{'ms a run':>10}{'least to most':>16}{'x remedy':>10}{'all CPU':>9}{'CPU':>7}"
+    head = f"{'way':<16}{'runs':>6}{'ms a run':>10}{'least to most':>16}{'x remedy':>10}{'CPU':>7}"
     lines = [f"{head}{'late':>7}{'lag s':>7}{'start s':>9}{'end s':>7}{'load':>6}  repeats"]
     for row in made:
         span = f"{row['least_ms']:.0f} to {row['most_ms']:.0f}"
@@ -480,10 +461,8 @@ def main() -> None:
     if asked.json:
         print(json.dumps({"workers": WORKERS, "cores": os.cpu_count(), "rows": made}, indent=1))
         return
-    print(
-        f"{WORKERS} workers on {os.cpu_count()} cores, medians. Milliseconds a run: `all CPU` of all processes, `CPU`"
-    )
-    print("of the controller, `late` the same in its last tenth. `lag`: from the last run's end until all is recorded")
+    print(f"{WORKERS} workers on {os.cpu_count()} cores, medians. `CPU`: the controller's own, in milliseconds a run;")
+    print("`late`: the same in the last tenth of a study. `lag`: from the last run's end until all is recorded")
     print("\n".join(table(made)))
 
 

@@ -105,7 +105,7 @@ class Isolated:
             # -P: a file in the working directory may be called as a package that we import.
             command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
             self._spare = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
             )
 
     def _follow(self, order: WorkOrder, cancelled: Cancelled | None) -> Iterator[Step | RunResult]:
@@ -187,7 +187,7 @@ def main(descriptor: int) -> None:
 
 
 def _be_run(link: socket.socket, order: WorkOrder, spare: int) -> None:
-    os.setsid()
+    os.setpgid(0, 0)  # a group, to be ended as one; no session, which the kernel would weigh like another user's
     _end_with(spare)
     code = 1
     try:

@@ -23,7 +23,7 @@ def test_every_run_is_made_and_recorded() -> None:
     assert rows["tasks"]["made"] == {"results": RUNS}
     for row in rows.values():
         assert row["least_ms"] <= row["cost_ms"] <= row["most_ms"]
-        assert row["all_cpu"] >= row["cpu"] > 0
+        assert row["cpu"] > 0
     assert rows["remedy"]["times_remedy"] == 1
 
 

@@ -188,7 +188,7 @@ def test_ray_isolates_runs_too(order):  # noqa: F811
     mark = f"REMEDY_TEST_MARK_{os.getpid()}"
     done = subprocess.run(
         [sys.executable, "-c", ON_RAY, *(asked.source.path for asked in orders)],
-        check=True, capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, mark: "1"},
+        check=True, capture_output=True, text=True, timeout=600, env={**os.environ, mark: "1"},
     )  # fmt: skip
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [result["outcome"] for result in told] == ["converged", "converged", "stopped", "lost", "converged"]
