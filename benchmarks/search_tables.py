@@ -54,8 +54,8 @@ def compared(rows: Sequence[Found]) -> list[Found]:
 
 
 def tables(rows: Sequence[Found], budget: float) -> list[str]:
-    """Return the tables of what every method has made."""
-    rows = compared(rows)
+    """Return the tables of what every method has made; of the controls what there is."""
+    every, rows = rows, compared(rows)
     rows = [*rows, *(less for row in rows if (less := _less(row)) is not None)]
     by = {(row.case, row.method, row.repeat): row for row in rows}
     cases = [case for case in CASES if any(row.case == case.name for row in rows)]
@@ -84,11 +84,11 @@ def tables(rows: Sequence[Found], budget: float) -> list[str]:
         held = [row.held for row in rows if row.method == method and row.held is not None]
         lines += [f"{method:24}{sum(count >= 16 for count in held):>4} of {len(held)}"] if held else []
     lines += ["\nControls: exit code, cost; trials of others that converged, and were no repair"]
-    for case in cases:
+    for case in CASES:
         if case.repairable:
             continue
-        for row in rows:
-            if row.case == case.name and row.method != LESS:
+        for row in every:
+            if row.case == case.name:
                 code = "" if row.code is None else f"exit {row.code}, "
                 told = f"{case.name:20}{case.kind:18}{row.method:24}seed {row.repeat}: {code}cost {row.cost:.1f}, "
                 lines.append(f"{told}{row.false} false, fix: {row.minimal_fix or 'none'}")
