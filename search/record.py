@@ -123,7 +123,10 @@ class Record:
         return parent is not None
 
     def close(self, timeout: float = 20.0) -> bool:
-        """Write what waits, at most `timeout` seconds long; the rest stays in the spool. Return whether all is in."""
+        """Write what waits, as long as the store takes a row in `timeout` seconds, and return whether all is in.
+
+        The rest stays in the spool.
+        """
         if self._outbox is not None:
             self._outbox.close(timeout)
         return self.waiting == 0
