@@ -11,8 +11,9 @@ import pytest
 
 from remedy.cli import main, parser
 
-COMMANDS = ["check", "conduct", "delete", "doctor", "export", "list", "logs", "nightly", "plan", "remedies", "report",
-            "resume", "run", "show", "stop", "submit", "symptoms", "ui", "wait", "watch"]  # fmt: skip
+COMMANDS = ["check", "conduct", "delete", "doctor", "export", "knowledge", "list", "logs", "nightly", "plan",
+            "remedies", "report", "resume", "run", "show", "stop", "submit", "symptoms", "ui", "wait",
+            "watch"]  # fmt: skip
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEAVY = {"torch", "optuna", "ray", "mlflow", "numpy", "sklearn", "pandas", "rich", "yaml", "sqlalchemy"}
 

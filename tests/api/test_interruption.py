@@ -39,7 +39,8 @@ def figures(remedy):
 
 
 def findings(report):
-    fixes = [{key: value for key, value in fix.items() if key != "fix_file"} for fix in report["fixes"]]
+    fixes = [{key: value for key, value in fix.items() if key not in ("fix_file", "recipe")} for fix in report["fixes"]]
+    fixes += [{**fix["recipe"], "seconds_to_goal": None} for fix in report["fixes"]]
     return report["baseline"], fixes, report["remedies"], report["exit_code"]
 
 

@@ -21,8 +21,10 @@ from remedy.search.page import report_html
 from remedy.search.recipe import recipe, spread
 from remedy.search.report import report
 from remedy.search.tables import tables
+from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.combination import Combination
 from remedy.spaces.outcome import Outcome
+from remedy.spaces.space import Space
 from remedy.workers.order import Phase
 from remedy.workers.result import RunResult
 from tests.search.scripted import SPACE, bench, needs, spec
@@ -211,7 +213,9 @@ def made_up(path: Path, how: str) -> tuple[dict, object]:
         def needs_two(number: int, names: frozenset[str], seed: int, search: bool) -> RunResult:
             return train(number, ["scale_down"] if {"clip_norm", "warmup"} <= names else [], seed, search)
 
-        return conducted(path, needs_two, runs=60)
+        known = Space(REMEDIES).by_name
+        both = Combination.of(known["clip_norm"].first()).plus(Combination.of(known["warmup"].first()))
+        return conducted(path, needs_two, runs=60, ask=lambda: both)
     if how == "identical":
 
         def same(number: int, names: frozenset[str], seed: int, search: bool) -> RunResult:

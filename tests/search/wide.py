@@ -92,8 +92,8 @@ def train(number, names, seed, search):
     )
 
 
-def conducted(path, make=train, *, study="wide", runs=45, only=TRIED, seed=0, **asked):
-    """Conduct a study by its real agenda, save its runs, and return its report and folder."""
+def conducted(path, make=train, *, study="wide", runs=45, only=TRIED, seed=0, ask=lambda: None, **asked):
+    """Conduct a study by its real agenda, save its runs, and return its report and folder; `ask` is the sampler."""
     told = {
         "preflight": (
             {"check": "c", "level": "warning", "message": "probabilities", "suggests": ["fused_cross_entropy"]},
@@ -102,7 +102,7 @@ def conducted(path, make=train, *, study="wide", runs=45, only=TRIED, seed=0, **
     spec = Spec(study, Source("train.py", "training", "0" * 64), seed, steps=STEPS, goal=GOAL, **{**told, **asked})
     agenda, folder = Agenda(spec, Space.of(REMEDIES, only)), StudyFolder.at(path / study)
     for number in range(runs):
-        item = agenda.next([], lambda: None)
+        item = agenda.next([], ask)
         if item is None or agenda.ended:
             break
         result = make(number, item.combination.names, item.seed, item.phase == "search")

@@ -257,7 +257,7 @@ def test_objects_of_the_users_code_do_not_come_back(ray, tmp_path):
 
 def test_a_result_comes_back_as_text():
     verdict = Verdict(Symptom.CLASS_TAKEOVER, 3, 2, "0.99 of all")
-    whole = RunResult(7, Outcome.COLLAPSED, "why", 0.5, 3, 9, 1.5, verdict, verdict, (verdict,),
+    whole = RunResult(7, Outcome.COLLAPSED, "why", 0.5, 3, 9, 1.5, verdict, verdict, "too late", 2, (verdict,),
                       curves={"metric": ((1, 0.25),)},
                       goal_step=2, first_losses=(0.5, math.inf), setting={"chance": math.inf, "kind": "x"})  # fmt: skip
     for item in (whole, (5, 0.1), (5, None), None):

@@ -230,8 +230,9 @@ class Account:
 
     @property
     def fixes(self) -> list[dict[str, Any]]:
-        """The fixes, without where they lie."""
-        return [{key: value for key, value in fix.items() if key != "fix_file"} for fix in self.report["fixes"]]
+        """The fixes, without where they lie, and how long their runs took."""
+        fixes = [{key: value for key, value in fix.items() if key != "fix_file"} for fix in self.report["fixes"]]
+        return [{**fix, "recipe": {**fix["recipe"], "seconds_to_goal": None}} for fix in fixes]
 
     @property
     def findings(self) -> tuple[Any, ...]:
