@@ -41,7 +41,7 @@ def test_help_lists_every_command(capsys):
     assert ended.value.code == 0
     said = capsys.readouterr().out
     for command in COMMANDS:
-        assert re.search(rf"^ +{command}\b +\S", said, re.MULTILINE)
+        assert re.search(rf"^ +{command}\b\s+\S", said, re.MULTILINE)
     for code in (0, 2, 3, 4, 5, 130):
         assert re.search(rf"^ +{code}\b +\S", said, re.MULTILINE)
 

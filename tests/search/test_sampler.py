@@ -1,7 +1,8 @@
 """A proposal late in a study costs no more than one in its midst, and follows from the trials alone."""
 
 from remedy.search.ledger import Item
-from remedy.search.study import _BEST, _SHOWN, Trials
+from remedy.search.sampler import _BEST, _SHOWN
+from remedy.search.study import Trials
 from remedy.workers.order import Phase
 from tests.search.scripted import SPACE, chance_of
 
