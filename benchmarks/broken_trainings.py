@@ -10,7 +10,6 @@ that single remedies of the catalogue, as they are tried first, repair it, or th
 from __future__ import annotations
 
 import itertools
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import TensorDataset
 
 from remedy.spaces.training import Training
 
@@ -29,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "workers"))
 
 import broken_model  # noqa: E402  (found by the line before)
+from broken_model import blobs, curve, drawn, halves, rings  # noqa: E402
 
 
 class Kind(StrEnum):
@@ -54,35 +53,6 @@ class Case:
     def repairable(self) -> bool:
         """Whether there is something to repair, and something that repairs it."""
         return self.kind in (Kind.BROKEN, Kind.PAIR)
-
-
-def drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def halves(inputs: Tensor, targets: Tensor) -> tuple[Any, Any]:
-    middle = len(inputs) * 2 // 3
-    return TensorDataset(inputs[:middle], targets[:middle]), TensorDataset(inputs[middle:], targets[middle:])
-
-
-def blobs(classes: int = 4, samples: int = 384, spread: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Well separated classes in eight dimensions."""
-    centres = torch.randn(classes, 8, generator=drawn(1)) * 1.5
-    labels = torch.arange(samples) % classes
-    return centres[labels] + spread * torch.randn(samples, 8, generator=drawn(2)), labels
-
-
-def rings(samples: int = 384) -> tuple[Tensor, Tensor]:
-    """A class within another: no line parts them."""
-    angle = torch.rand(samples, generator=drawn(4)) * 2 * math.pi
-    labels = torch.arange(samples) % 2
-    radius = 1.0 + labels + 0.15 * torch.randn(samples, generator=drawn(5))
-    return torch.stack([radius * angle.cos(), radius * angle.sin()], 1), labels
-
-
-def curve(samples: int = 384) -> tuple[Tensor, Tensor]:
-    inputs = torch.randn(samples, 4, generator=drawn(3))
-    return inputs, (inputs[:, :1] + 0.5 * inputs[:, 1:2] * inputs[:, 2:3]).tanh() + 0.3 * inputs[:, 3:]
 
 
 def net(
