@@ -4,8 +4,9 @@
 usage: python benchmarks/overhead.py [--steps N] [--repeats N] [--only NET] [--noise]
 
 Each repeat trains the same net three ways, from the same weights and batches, in turns from one validation to the next;
-the ratios are medians over the repeats. All three validate at the same steps. On a GPU, where there is one, by the
-wall clock; otherwise on one CPU thread and by that thread's own time, so that other work on the machine counts less.
+the ratios are of sums, over the stretches between validations, of each stretch's median over the repeats. All three
+validate at the same steps. On a GPU, where there is one, by the wall clock; otherwise on one CPU thread and by that
+thread's own time, so that other work on the machine counts less.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -136,7 +137,7 @@ class Blind(Probe):
 class Still(Gauge):
     """A gauge that measures nothing."""
 
-    def figures(self, _outputs: Any) -> list[torch.Tensor]:
+    def figures(self, _outputs: Any, *, closely: bool = True) -> list[torch.Tensor]:  # noqa: ARG002
         return list(torch.full((4, 1), math.nan))
 
     def attention(self) -> float:
@@ -162,11 +163,11 @@ def off(plan: remedy.Training, parts: Parts) -> Iterator[None]:
 WAYS = {"plain": plain, "off": off, "on": ours}
 
 
-def raced(plan: remedy.Training, clock: Callable[[], float]) -> dict[str, float]:
-    """Train each way from the same weights, in turns from validation to validation; return milliseconds a step."""
+def raced(plan: remedy.Training, clock: Callable[[], float]) -> dict[str, list[float]]:
+    """Train each way from the same weights, in turns from validation to validation; return the seconds of each."""
     made = {name: built(plan) for name in WAYS}
     going = {name: way(plan, made[name]) for name, way in WAYS.items()}
-    took = dict.fromkeys(WAYS, 0.0)
+    took: dict[str, list[float]] = {name: [] for name in WAYS}
     names = list(WAYS)
     while going:
         names = [*names[1:], names[0]]
@@ -175,8 +176,19 @@ def raced(plan: remedy.Training, clock: Callable[[], float]) -> dict[str, float]
                 began = clock()
                 if next(going[name], going) is going:
                     del going[name]
-                took[name] += clock() - began
-    return {name: 1000 * seconds / made[name].steps for name, seconds in took.items()}
+                took[name].append(clock() - began)
+    return took
+
+
+def typical(turns: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
+    """Return the seconds of a run of each way: of each stretch between validations the median over the turns.
+
+    A machine that is shared stalls for a while now and then; a whole run is rarely spared, most of its stretches are.
+    """
+    return {
+        name: sum(statistics.median(times) for times in zip(*(turn[name] for turn in turns), strict=True))
+        for name in WAYS
+    }
 
 
 def synchronised() -> float:
@@ -205,11 +217,12 @@ def main() -> None:
         plan = training(model, asked.steps, noise=asked.noise)
         looks = sum(1 for _ in loop.train(plan, built(plan)))  # and this turn pays for everything that is made once
         turns = [raced(plan, clock) for _ in range(asked.repeats)]
-        base = statistics.median(turn["plain"] for turn in turns)
+        took = typical(turns)
         pairs = (("off", "plain"), ("on", "off"), ("on", "plain"))
-        ratios = [sorted(turn[a] / turn[b] for turn in turns) for a, b in pairs]
-        loops, watched, whole = map(statistics.median, ratios)
-        span = f"{ratios[1][0]:.3f} to {ratios[1][-1]:.3f}, {looks}"
+        loops, watched, whole = (took[a] / took[b] for a, b in pairs)
+        single = sorted(sum(turn["on"]) / sum(turn["off"]) for turn in turns)
+        span = f"{single[0]:.3f} to {single[-1]:.3f}, {looks}"
+        base = 1000 * took["plain"] / asked.steps
         print(f"{name:<14}{base:>14.3f}{loops:>12.3f}{watched:>8.3f}{whole:>10.3f}  {span}", flush=True)
 
 

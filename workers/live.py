@@ -58,6 +58,7 @@ class Live:
         self._losses: list[torch.Tensor] = []  # of the step that comes next
         self._batch: tuple[Any, Any] = (None, None)
         self._gradients: torch.Tensor | None = None
+        self._closely = False
         self._counting = ExitStack()
         self._price: Price | None = None
         self._held: Observation | None = None
@@ -136,7 +137,8 @@ class Live:
         step = self._step + 1
         kept = step % max(1, math.ceil(self._parts_.steps / VALIDATIONS)) == 0
         sampled = kept or step in self._script.reports or self._end_of_epoch or self._pace.due(step)
-        self._gradients = self._probe.gradients(snapshot=kept or self._pace.close(step)) if sampled else None
+        self._closely = kept or self._pace.close(step)
+        self._gradients = self._probe.gradients(snapshot=self._closely) if sampled else None
         losses, self._losses = self._losses, []
         return torch.stack(losses).mean() if losses else torch.tensor(math.nan)
 
@@ -151,7 +153,7 @@ class Live:
             return
         pending, self._pending = self._pending, []
         shown = described(parts, *self._batch)
-        worn = self._gauge.figures(self._batch[0])
+        worn = self._gauge.figures(self._batch[0], closely=self._closely)
         made = Look.at(parts, self._probe, self._step, pending, self._gradients, worn, None).observation()
         self._held = self._last = dataclasses.replace(made, batch=shown)
         self._pace.see(made)

@@ -93,7 +93,7 @@ class _Live:
             return
         pending, self.pending = self.pending, []
         outputs = outputs.detach()
-        worn = self.gauge.figures(outputs)
+        worn = self.gauge.figures(outputs, closely=snapshot or validating)
         look = Look.at(self.parts, self.probe, step, pending, gradients, worn, (outputs, targets))
         if self.held is not None:
             yield self.held.observation()

@@ -47,7 +47,8 @@ class Probe:
         self._parameters = [p for _, p in named]
         self._places = [place for place, (_, p) in enumerate(named) if p.dim() >= _MATRIX]
         self._numbers = sum(p.numel() for _, p in self._weights)
-        self._before: list[torch.Tensor] = []
+        self._before: list[torch.Tensor] = []  # made once: fresh memory takes longer than what is written to it
+        self._snapped = False
         relus = ((name, m) for name, m in parts.model.named_modules() if isinstance(m, _RELU_MODULES))
         self._relus = {f"{name} ({type(m).__name__})": m for name, m in relus}
 
@@ -61,7 +62,9 @@ class Probe:
         """
         held = {place: _dense(p.grad) for place, p in enumerate(self._parameters) if p.grad is not None}
         numbers, limit = self._numbers, _SNAPSHOT_LIMIT if snapshot else _FEW
-        self._before = [p.detach().clone() for _, p in self._weights] if numbers <= limit else []
+        self._snapped = bool(self._weights) and numbers <= limit
+        if self._snapped:
+            self._snap()
         device = self._parameters[0].device if self._parameters else torch.device("cpu")
         nothing = torch.zeros((), device=device)
         if not held:
@@ -81,11 +84,19 @@ class Probe:
         # Sums: norms would overflow sooner.
         sums = torch.stack([p.detach().sum().to(device) for p in self._parameters])
         told = [sums.sum().isfinite()]
-        if self._before:
-            weights = [p.detach() for _, p in self._weights]
-            told += [*_norms(list(torch._foreach_sub(weights, self._before))), *_norms(self._before)]  # noqa: SLF001
-            self._before = []
+        if self._snapped:
+            sizes = _norms(self._before)
+            torch._foreach_sub_(self._before, [p.detach() for _, p in self._weights])  # noqa: SLF001
+            told += [*_norms(self._before), *sizes]
+            self._snapped = False
         return torch.stack([one.float().to(device) for one in told])
+
+    def _snap(self) -> None:
+        weights = [p.detach() for _, p in self._weights]
+        if not self._before:
+            self._before = [weight.clone() for weight in weights]
+        else:
+            torch._foreach_copy_(self._before, weights)  # noqa: SLF001
 
     def layers(self, gradients: Sequence[float], moved: Sequence[float]) -> tuple[tuple[Layer, ...], bool]:
         """Return the layers, and whether all parameters are finite, from the figures of `gradients` and `moved`."""

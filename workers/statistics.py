@@ -32,7 +32,7 @@ def figures(
     scores = outputs.float()
     rows = scores.reshape(len(scores), -1) if scores.dim() > 1 else scores.reshape(-1, 1)
     told = [
-        rows.sum().isfinite().float(),
+        rows.sum(),
         torch.linalg.vector_norm(rows),
         torch.linalg.vector_norm(rows - rows.mean(0, keepdim=True)),
         rows.std(1).mean() if rows.shape[1] > 1 else rows.new_zeros(()),
@@ -46,19 +46,21 @@ def figures(
     shares = rows.new_zeros(classes).scatter_add_(0, predicted, weights) / count.clamp(min=1)
     top, sure = shares.max(0), _probability(scores, scale)
     saturated = ((sure >= 1 - _SURE) & wrong).sum() / count if sure.numel() == wrong.numel() else count * math.nan
-    entropy = (shares * shares.clamp(min=1e-12).log()).sum()
-    told += [count, wrong.sum().float(), top.values, top.indices.float(), entropy, sure.mean(), saturated]
+    entropy = torch.special.entr(shares).sum()
+    wrongs = wrong.sum(dtype=torch.float32)
+    told += [count, wrongs, top.values, top.indices.float(), entropy, sure.mean(), saturated]
     return torch.stack(told)
 
 
 def read(told: Sequence[float], kind: TargetKind, samples: int) -> Outputs:
     """Return the statistics that `figures` computed of so many samples."""
-    finite, size, spread, class_spread, *judged = told
+    total, size, spread, class_spread, *judged = told
+    finite = math.isfinite(total)
     input_spread = spread / size if size > 0 else 0.0
     if not judged or not finite:
         accuracy = 0.0 if kind is not TargetKind.REAL and not finite else math.nan
         nothing = (math.nan, -1, math.nan, math.nan, math.nan)
-        return Outputs(samples, accuracy, *nothing, class_spread, input_spread, finite=bool(finite))
+        return Outputs(samples, accuracy, *nothing, class_spread, input_spread, finite=finite)
     count, wrong, top_share, top_class, entropy, probability, saturated = judged
     return Outputs(
         count=int(count),

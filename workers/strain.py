@@ -41,9 +41,13 @@ class Gauge:
         self._blind = False
 
     @torch.no_grad()
-    def figures(self, outputs: Any) -> list[torch.Tensor]:
-        """Return, after a step, the figures that `strain` reads; `outputs` are those of its batch, or None."""
-        return [*self._offset(outputs), self._staleness(), self._loss_scale()]
+    def figures(self, outputs: Any, *, closely: bool = True) -> list[torch.Tensor]:
+        """Return, after a step, the figures that `strain` reads; `outputs` are those of its batch, or None.
+
+        Scores and moments take time: they are read at validations and close looks only, as how far weights move is.
+        """
+        worn = [*self._offset(outputs), self._staleness()] if closely else [self._unknown] * 3
+        return [*worn, self._loss_scale()]
 
     @torch.no_grad()
     def attention(self) -> float:

@@ -196,13 +196,18 @@ def test_a_healthy_training_is_not(name) -> None:
 
 def test_what_there_is_not_is_not_measured() -> None:
     seen, _ = run(plan(optimizer=lambda p: torch.optim.SGD(p, lr=0.1), loss=F.cross_entropy))
-    assert all(math.isfinite(o.strain.offset) and math.isfinite(o.strain.offset_ratio) for o in seen)
+    close = [o for o in seen if o.metric is not None or o.step <= 10]
+    assert all(math.isfinite(o.strain.offset) and math.isfinite(o.strain.offset_ratio) for o in close)
+    # Where nothing looks wrong, they are not read between validations.
+    assert any(math.isnan(o.strain.offset) and math.isnan(o.strain.offset_ratio) for o in seen)
     assert all(math.isnan(x) for o in seen for x in (o.strain.staleness, o.strain.attention, o.strain.loss_scale))
     real = plan(
         loss=nn.MSELoss(), metric="r2", model=lambda: nn.Linear(8, 1),
         data=lambda: split(drawn(640)[0], drawn(640)[0][:, :1]),
     )  # fmt: skip
-    assert all(math.isnan(o.strain.offset) and math.isfinite(o.strain.staleness) for o in run(real)[0])
+    seen = run(real)[0]
+    assert all(math.isnan(o.strain.offset) for o in seen)
+    assert all(math.isfinite(o.strain.staleness) for o in seen if o.metric is not None)
 
 
 # ---------------------------------------------------------------- the figures are right
@@ -344,7 +349,7 @@ def test_no_number_of_a_run_is_changed(model, precision, monkeypatch) -> None:
         training = plan(precision=precision, steps=60)
     watched, _ = run(training)
     monkeypatch.setattr(Gauge, "attention", lambda _: math.nan)
-    monkeypatch.setattr(Gauge, "figures", lambda *_: list(torch.full((4, 1), math.nan)))
+    monkeypatch.setattr(Gauge, "figures", lambda *_, **__: list(torch.full((4, 1), math.nan)))
     plain, _ = run(training)
     bare = [dataclasses.replace(seen, strain=Strain()) for seen in watched]
     assert repr(bare) == repr(plain)

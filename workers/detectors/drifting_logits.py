@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
 from remedy.workers.detectors.growth import Growth
@@ -40,7 +42,7 @@ class DriftingLogits:
 
     def observe(self, observation: Observation) -> Verdict | None:
         strain = observation.strain
-        if self._noted:
+        if self._noted or math.isnan(strain.offset):
             return None
         far = strain.offset > self.offset and strain.offset_ratio > self.ratio
         if not self._far.see(observation.step, holds=far):
