@@ -86,7 +86,7 @@ class Probe:
         told = [sums.sum().isfinite()]
         if self._snapped:
             sizes = _norms(self._before)
-            torch._foreach_sub_(self._before, [p.detach() for _, p in self._weights])  # noqa: SLF001
+            torch._foreach_sub_(self._before, [p.detach() for _, p in self._weights])
             told += [*_norms(self._before), *sizes]
             self._snapped = False
         return torch.stack([one.float().to(device) for one in told])
@@ -96,7 +96,7 @@ class Probe:
         if not self._before:
             self._before = [weight.clone() for weight in weights]
         else:
-            torch._foreach_copy_(self._before, weights)  # noqa: SLF001
+            torch._foreach_copy_(self._before, weights)
 
     def layers(self, gradients: Sequence[float], moved: Sequence[float]) -> tuple[tuple[Layer, ...], bool]:
         """Return the layers, and whether all parameters are finite, from the figures of `gradients` and `moved`."""
