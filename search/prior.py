@@ -39,11 +39,11 @@ def ranked(
         # The symptoms of one training are not independent: the one that most is known of speaks for all.
         return posterior(best, max(met, key=lambda one: (one[1], one[0]))) if met else best
 
-    def place(remedy: Remedy) -> tuple[int, float, int, int]:
+    def place(remedy: Remedy) -> tuple[int, float, int]:
         urgency = suggested.index(remedy.name) if remedy.name in suggested else len(suggested)
-        return urgency, -chance(remedy), remedy.invasiveness, remedies.index(remedy)
+        return urgency, -chance(remedy), remedy.invasiveness
 
-    return sorted(remedies, key=place)
+    return sorted(remedies, key=place)  # which keeps the catalogue's order where it finds none
 
 
 def _prior(place: int) -> float:

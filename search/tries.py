@@ -43,6 +43,11 @@ class Tries:
     space: Space
     ledger: Ledger
     _made: tuple[_When, list[Combination]] | None = field(default=None, compare=False)
+    # What is asked for again for every run, and costs more than to remember it.
+    _ranks: dict[tuple[tuple[str, bool], ...], list[Remedy]] = field(default_factory=dict, compare=False)
+    _values: dict[tuple[int, float], float] = field(default_factory=dict, compare=False)
+    _alone: dict[str, Combination] = field(default_factory=dict, compare=False)
+    _joints: dict[tuple[str, str], Combination] = field(default_factory=dict, compare=False)
 
     def ordered(self, seed: int, chance: float, closed: Collection[str]) -> Sequence[Combination]:
         """Return what is to be tried on a seed, best first; what was tried and cannot be applied is not in it."""
@@ -55,12 +60,12 @@ class Tries:
 
     def _listed(self, seed: int, chance: float, closed: Collection[str]) -> Iterator[Combination]:
         def new(made: Combination) -> bool:
-            return self.ledger.at(made, seed) is None and not made.names & set(closed)
+            return self.ledger.at(made, seed) is None and made.names.isdisjoint(closed)
 
         remedies = self.order()
-        singles = [alone(remedy) for remedy in remedies]
+        singles = [self._single(remedy) for remedy in remedies]
         faults = self._faults(closed)
-        suggested = [alone(self.space.by_name[name]) for name in faults]
+        suggested = [self._single(self.space.by_name[name]) for name in faults]
         suggested += self._both(faults)
         suggested += [single for single in singles if single.names & set(self.spec.suggested) - set(faults)]
         yield from filter(new, suggested)
@@ -79,12 +84,12 @@ class Tries:
     def _nearer(self, seed: int, chance: float) -> bool:
         """Whether anything came clearly nearer to the goal than the untouched training."""
         level = self._level(chance) + _NEARER
-        return any(graded(entry.result, self.spec, chance) >= level for entry in self._tried(seed))
+        return any(self._value(entry, chance) >= level for entry in self._tried(seed))
 
     def _level(self, chance: float) -> float:
         """Return how near to the goal the untouched training comes by itself, at best."""
         untouched = self.ledger.by_seed(Combination()).values()
-        return max((graded(entry.result, self.spec, chance) for entry in untouched), default=0.0)
+        return max((self._value(entry, chance) for entry in untouched), default=0.0)
 
     def _tried(self, seed: int) -> list[Entry]:
         """Return the runs of combinations on a seed of the search that were trained."""
@@ -93,7 +98,31 @@ class Tries:
 
     def order(self) -> list[Remedy]:
         """Return the remedies in the order of the prior for what untouched runs have shown so far."""
-        return ranked(self.space.remedies, self._shown(), self.spec.suggested, self.spec.knowledge)
+        return self._ranked(self._shown(), self.spec.suggested)
+
+    def _ranked(self, seen: Sequence[Verdict], suggested: Sequence[str]) -> list[Remedy]:
+        key = (*((str(verdict.symptom), verdict.stops) for verdict in seen), *((name, True) for name in suggested))
+        if key not in self._ranks:
+            self._ranks[key] = ranked(self.space.remedies, seen, suggested, self.spec.knowledge)
+        return self._ranks[key]
+
+    def _single(self, remedy: Remedy) -> Combination:
+        """Return a remedy by itself, with the values that are tried first."""
+        if remedy.name not in self._alone:
+            self._alone[remedy.name] = Combination.of(remedy.first())
+        return self._alone[remedy.name]
+
+    def _joint(self, one: Combination, other: Combination) -> Combination:
+        key = one.key, other.key
+        if key not in self._joints:
+            self._joints[key] = one.plus(other)
+        return self._joints[key]
+
+    def _value(self, entry: Entry, chance: float) -> float:
+        key = id(entry), chance  # the ledger keeps it
+        if key not in self._values:
+            self._values[key] = graded(entry.result, self.spec, chance)
+        return self._values[key]
 
     def _shown(self) -> list[Verdict]:
         untouched = self.ledger.by_seed(Combination()).values()
@@ -113,19 +142,19 @@ class Tries:
         """Return what treats two faults at once, the most urgent two first."""
         places = sorted(itertools.combinations(range(len(names)), 2), key=lambda pair: (sum(pair), pair))
         chosen = [(self.space.by_name[names[i]], self.space.by_name[names[j]]) for i, j in places]
-        return [alone(one).plus(alone(other)) for one, other in chosen if one.slot != other.slot]
+        return [self._single(one).plus(self._single(other)) for one, other in chosen if one.slot != other.slot]
 
     # ---------------------------------------------------------------- what came nearest, and what it lacks
 
     def _joined(self, seed: int, chance: float, closed: Collection[str]) -> list[Combination]:
         """Return what came nearest to the goal, each with what may be missing in it, the most promising first."""
-        valued = [(graded(entry.result, self.spec, chance), entry) for entry in self._tried(seed)]
+        valued = [(self._value(entry, chance), entry) for entry in self._tried(seed)]
         nearest = [(value, entry.item.combination, entry) for value, entry in sorted(valued, key=lambda one: -one[0])]
         bases = [(made, entry) for _, made, entry in nearest if len(made.names) < _MOST][:_BASES]
         level = self._level(chance)
         near = [made for value, made, _ in nearest if len(made.names) == 1 and value > level]
         found = [
-            (place + other + _LATER * (len(base.names) - 1), place, base.plus(partner))
+            (place + other + _LATER * (len(base.names) - 1), place, self._joint(base, partner))
             for place, (base, entry) in enumerate(bases)
             for other, partner in enumerate(self._partners(base, entry, near, closed))
         ]
@@ -137,18 +166,13 @@ class Tries:
     ) -> list[Combination]:
         """Return what may be missing: in turn what treats the symptoms that are left, and what helped by itself."""
         seen, taken = shown(entry), set(base.remedies)
-        treating = [alone(remedy) for remedy in ranked(self.space.remedies, seen, (), self.spec.knowledge)]
+        treating = [self._single(remedy) for remedy in self._ranked(seen, ())]
         fit = [
-            [made for made in made_of if not taken & set(made.remedies) and not made.names & set(closed)]
+            [made for made in made_of if taken.isdisjoint(made.remedies) and made.names.isdisjoint(closed)]
             for made_of in ((treating, near) if seen else (near, treating))
         ]
         both = (made for pair in itertools.zip_longest(*fit) for made in pair if made is not None)
         return list(itertools.islice(dict.fromkeys(both), _PARTNERS))
-
-
-def alone(remedy: Remedy) -> Combination:
-    """Return a remedy by itself, with the values that are tried first."""
-    return Combination.of(remedy.first())
 
 
 def shown(entry: Entry) -> list[Verdict]:

@@ -46,7 +46,7 @@ class Combination:
         """The flat parameters, slots in their order, each followed by its remedy's hyperparameters."""
         return dict(self.items)
 
-    @property
+    @cached_property
     def remedies(self) -> dict[str, str]:
         """Slot -> remedy name, in the order of the slots."""
         return {key: str(value) for key, value in self.items if "." not in key}
