@@ -62,6 +62,7 @@ from remedy.spaces.target import load
 from remedy.workers.executor import Event, Finished
 from remedy.workers.order import Phase, WorkOrder
 from remedy.workers.preflight import preflight
+from remedy.workers.probation import SHARE
 from remedy.workers.result import RunResult
 
 _ASKS = 20
@@ -88,7 +89,7 @@ class Bench:
 
         def look() -> dict[str, Any]:
             loaded = load(source)
-            found = preflight(loaded, loaded.builders, repeat, 0, thorough=True)
+            found = preflight(loaded, loaded.builders, repeat, 0, thorough=True, share=SHARE)
             tried = found.probation.steps if found.probation else 0
             told = [{"check": f.check, "suggests": list(f.suggests)} for f in found.findings]
             return {

@@ -150,6 +150,8 @@ class Agenda:
     def _wanted(self, ask: Callable[[], Combination | None], under_way: set[tuple[str, int]]) -> Iterable[Item]:
         rest, control = self._untouched()
         if self._unclear:
+            if not self.ledger.by_seed(Combination()) and not self._scarce(len(rest) + 1):
+                yield from control
             yield from rest
         if self.ended is not None:
             return
@@ -165,7 +167,7 @@ class Agenda:
             left = []
         yield from self.candidates.wants(self.ledger, self.spec)
         made = 1 + len(self.spec.baseline_seeds) - len(left) + sum(self._is(item, under_way) for item in left)
-        if left and sought > _TRIES_PER_RUN * (made - 1):
+        if left and sought >= _TRIES_PER_RUN * made:
             yield from left
         yield from self._searching(ask, under_way)
         yield from left
@@ -181,9 +183,13 @@ class Agenda:
     def _unclear(self) -> bool:
         """Whether there may be nothing to repair, or luck may decide: until a run missed its goal and none converged.
 
-        Where that is clear the search begins, and the rest of the baseline is run in turn with it.
+        Where that is clear the search begins, and the baseline is run in turn with it. The first to tell is the
+        control on the search's seed: what is tried is compared with it anyway, and it may be given up as too slow.
         """
-        outcomes = [entry.result.outcome for entry in self.baseline]
+        control = self.ledger.by_seed(Combination())
+        outcomes = [
+            control[s].result.outcome for s in (*self.spec.baseline_seeds, *self.spec.search_seeds) if s in control
+        ]
         return not outcomes or bool({Outcome.CONVERGED, Outcome.FAILED} & set(outcomes))
 
     def _scarce(self, count: int) -> bool:

@@ -79,7 +79,8 @@ def _verdict(found: Findings) -> tuple[str, str]:
         told += f"; of the untouched training on the same seeds, {converged} of {made}"
         return f"{label(fix)} restores convergence", f"{told}. {wanted}"
     if not base.get("runs"):
-        return "Nothing is known yet", f"No run of the untouched training ended. {wanted}"
+        known = "No fix was confirmed" if found.report.get("runs", {}).get("total") else "Nothing is known yet"
+        return known, f"No run of the baseline ended. {wanted}"
     if base.get("state") == "healthy":
         return "Nothing to repair", f"{untouched}. {wanted}"
     if found.report.get("exit_code") == 2:

@@ -29,7 +29,7 @@ from remedy.workers.glance import Glance
 from remedy.workers.loop import check_loss
 from remedy.workers.loss import first_loss, flat_loss, head
 from remedy.workers.observation import Setting
-from remedy.workers.probation import Probation, probation
+from remedy.workers.probation import MOST, Probation, probation
 from remedy.workers.run import catalogue_of, setting_of
 
 _QUICK_SECONDS = 5.0
@@ -68,11 +68,13 @@ class Preflight:
         return tuple(dict.fromkeys(name for finding in self.findings for name in finding.suggests))
 
 
-def preflight(loaded: Loaded, training: Training, seed: int, data_seed: int, *, thorough: bool = False) -> Preflight:
+def preflight(
+    loaded: Loaded, training: Training, seed: int, data_seed: int, *, thorough: bool = False, share: float = 1.0
+) -> Preflight:
     """Build the untouched training, push one batch through it, and say what is wrong.
 
     `training` is the loaded one with the study's goal. No optimizer step is made, unless it is to be `thorough`: then
-    doubles of the parts are trained for some hundred steps.
+    doubles of the parts are trained for some hundred steps, at most a `share` of the training's own.
 
     Raises:
         InputError: the training cannot run at all, or cannot be judged.
@@ -94,13 +96,14 @@ def preflight(loaded: Loaded, training: Training, seed: int, data_seed: int, *, 
         own = replace(training, loss=copy.deepcopy(training.loss))
         return assemble(own, Combination(), catalogue_of(loaded), seed=seed, data_seed=data_seed)
 
+    most = min(MOST, int(share * parts.steps))
     if took < _QUICK_SECONDS:
-        return tried(found, parts, again)
+        return tried(found, parts, again, most=most)
     left_out = (*found.left_out, f"determinism (building the training takes {took:.0f} s)")
-    return tried(replace(found, left_out=left_out), parts, None)
+    return tried(replace(found, left_out=left_out), parts, None, most=most)
 
 
-def tried(found: Preflight, parts: Parts, again: Callable[[], Parts] | None, *, most: int | None = None) -> Preflight:
+def tried(found: Preflight, parts: Parts, again: Callable[[], Parts] | None, *, most: int) -> Preflight:
     """Add what some hundred steps show, `most` at most; `again` builds the run once more from the same seed."""
     try:
         shown = probation(parts, again, most=most)

@@ -20,6 +20,8 @@ from remedy.workers.held_out import known_data, signal
 
 SECONDS = 20.0
 MOST = 1600
+SHARE = 0.25
+"""Of the training's own steps, before a study: what is found out then must not put off the first remedy by much."""
 _SAMPLES = 16
 _HUGE_UPDATE, _TINY_UPDATE = 1.0, 1e-7
 _MODE_STEPS, _MODE_FACTOR, _MODE_SHARE = 20, 2.0, 0.25

@@ -15,7 +15,8 @@ from remedy.workers.observation import Observation, Setting
 from remedy.workers.order import WorkOrder
 
 LAST = 3
-_EARLIEST_SUCCESS = 0.6
+_EARLIEST_SUCCESS = 0.3
+"""Of the budget. Of runs that had held their goal so long by then 1.1 % miss it at the end; from 0.6 on 0.8 %."""
 _HELD = 5
 
 

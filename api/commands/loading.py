@@ -54,12 +54,13 @@ def checked(
     log: Path | None,
     *,
     thorough: bool = False,
+    share: float = 1.0,
     remedies: Sequence[str] = (),
 ) -> Checked:
     """Find, load and check a training; a script is run once.
 
-    `thorough` checks train for some hundred steps. `limit` is in seconds; `log` takes what the user's code prints, and
-    its traceback where it raises (None: nothing is kept).
+    `thorough` checks train for some hundred steps, at most a `share` of the training's own. `limit` is in seconds;
+    `log` takes what the user's code prints, and its traceback where it raises (None: nothing is kept).
 
     Raises:
         InputError: it cannot be found, loaded, run or judged.
@@ -86,7 +87,7 @@ def checked(
                 training = loaded.builders
                 if goal is not None:
                     training = dataclasses.replace(training, goal=parse_goal(goal, training.metric))
-                found = preflight(loaded, training, seed, seed, thorough=thorough)
+                found = preflight(loaded, training, seed, seed, thorough=thorough, share=share)
         except UserCodeError as error:
             kept.write(error.trace)
             if log is not None and error.trace:

@@ -50,13 +50,15 @@ def submit(asked: argparse.Namespace) -> int:
 
 def _checked(asked: argparse.Namespace, home: Home, options: dict[str, Any]) -> Checked:
     from remedy.spaces.target import find
+    from remedy.workers.probation import SHARE
 
     source = find(asked.target, asked.args, asked.remedies)
     Spec(study="check", source=source, **options)
     log = home.path / "logs" / "load.log"
     return checked(
-        asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, log, thorough=True, remedies=asked.remedies
-    )
+        asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, log, thorough=True, share=SHARE,
+        remedies=asked.remedies,
+    )  # fmt: skip
 
 
 def totals(asked: argparse.Namespace) -> dict[str, Any]:

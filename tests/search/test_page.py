@@ -267,7 +267,7 @@ def test_no_fix(tmp_path):
 def test_no_runs_and_one_run(tmp_path):
     nothing = conducted(tmp_path, runs=0, study="none")
     assert plot_data(*nothing) == {}
-    assert "No run of the untouched training ended" in read(nothing).text
+    assert "No run of the baseline ended" in read(nothing).text
     one = conducted(tmp_path, runs=1, study="one")
     assert "No fix was confirmed" in read(one).text
     assert sorted(plot_data(*one)) == ["loss", "metric", "timeline"]

@@ -127,7 +127,7 @@ def test_a_healthy_training_is_left_alone(tmp_path: Path, workers: int) -> None:
     assert (told.code, told.report["reason"]) == (4, None)
     assert told.outcomes(Phase.BASELINE) == [Outcome.CONVERGED] * 4
     others = [e.item for e in told.agenda.ledger.entries if e.item.phase is not Phase.BASELINE]
-    assert len(others) <= workers - 1 <= 2
+    assert len(others) <= workers <= 3  # the control, and what was begun beside it
     assert all(not item.combination for item in others)
 
 
