@@ -65,7 +65,8 @@ def _baseline(page: Page, base: Mapping[str, Any], metric: str) -> None:
         "unstable": f"What was wrong: only {base['converged']} of {base['runs']} untouched runs reach the goal",
         "healthy": f"Nothing is wrong: each of {base['runs']} untouched runs reaches the goal",
     }[base["state"]]
-    page.line(f"{said} ({metric} at the end: {metrics or '-'})", "bold")
+    reached = f"{said} ({metric} at the end: {metrics or '-'})"
+    page.line(reached if base["runs"] else "What was wrong: not known, no run of the baseline ended", "bold")
     if base.get("deterministic"):
         page.line(
             "The runs are identical although their seeds differ: the training has no randomness, or sets its own "

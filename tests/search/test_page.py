@@ -270,7 +270,9 @@ def test_no_runs_and_one_run(tmp_path):
     assert "No run of the baseline ended" in read(nothing).text
     one = conducted(tmp_path, runs=1, study="one")
     assert "No fix was confirmed" in read(one).text
-    assert sorted(plot_data(*one)) == ["loss", "metric", "timeline"]
+    assert sorted(plot_data(*one)) == ["timeline"]
+    some = conducted(tmp_path, runs=5, study="some")
+    assert set(plot_data(*some)) > {"loss", "metric", "timeline"}
 
 
 def test_curves_that_are_not_finite(tmp_path):
