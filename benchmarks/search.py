@@ -30,6 +30,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import math
 import sys
 import tempfile
 from collections import Counter
@@ -315,6 +316,7 @@ def theirs(bench: Bench, repeat: int, method: str, *, proving: bool = True) -> F
 def trial(searcher: Searcher, made: Results, mode: str) -> tuple[int, bool]:
     """Replay a run before a method; return what it cost, and whether it reached the goal in the method's eyes."""
     whole, value, last = made.whole, WORST, 0
+    held = made.search.steps if searcher.content and made.search.saved_by == "success" else math.inf
     for step, metric in whole.curves.get("metric", ()):
         percent, value = round(100 * step / max(1, whole.steps_full)), score(metric, mode)
         if percent == last:
@@ -323,6 +325,9 @@ def trial(searcher: Searcher, made: Results, mode: str) -> tuple[int, bool]:
         if searcher.stops(percent, value):
             searcher.tell(value, ())
             return step, False
+        if step >= held:
+            searcher.tell(value, ())
+            return step, True
     ended = whole.outcome in (Outcome.CONVERGED, Outcome.MISSED)
     searcher.tell(score(whole.metric, mode) if ended else WORST, symptoms(made))
     return whole.steps, whole.outcome is Outcome.CONVERGED

@@ -28,7 +28,9 @@ WORST = -1000.0
 
 
 class Searcher(Protocol):
-    """A method. One trial at a time."""
+    """A method. One trial at a time. A `content` one ends a trial that has held the goal, as remedy's search does."""
+
+    content: bool
 
     def ask(self) -> Combination | None:
         """Return what is tried next; None where there is nothing left."""
@@ -42,6 +44,8 @@ class Searcher(Protocol):
 
 class OptunaSearch:
     """An Optuna study with one of its samplers and one of its pruners, both at their defaults."""
+
+    content = False
 
     def __init__(self, space: Space, sampler: optuna.samplers.BaseSampler, pruner: optuna.pruners.BasePruner) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -70,6 +74,8 @@ class OptunaSearch:
 
 class Sparse:
     """Random search that knows to change little: one to three slots, each with any remedy and any hyperparameters."""
+
+    content = False
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space = space
@@ -118,6 +124,12 @@ class Asha(OptunaSearch):
         return percent < 100 and self._scheduler.on_trial_result(None, self._on, result) == self._stop
 
 
+class ContentAsha(Asha):
+    """The same, told our rule of success: how much of remedy's lead is that?"""
+
+    content = True
+
+
 # What AutoTrainer (ICSE'21) tries for each of its problems, in the order of the strategy that its published code takes
 # by default ("balance" in AutoTrainer/utils/repair.py of shiningrain/AUTOTRAINER), in our catalogue's names. A fix may
 # change two parts at once, as its SELU and ReLU bring their weights. Of what it draws at random one stands for all;
@@ -163,6 +175,8 @@ class Greedy:
     In AutoTrainer's manner, and kinder: problems are found by our detectors, a trial is trained from fresh weights and
     counts as a repair only if it reaches the goal, and after a problem's own list come the fixes of all others.
     """
+
+    content = False
 
     def __init__(self, space: Space, symptoms: Sequence[Symptom], value: float) -> None:
         self._known: Mapping[str, Remedy] = space.by_name
@@ -236,5 +250,6 @@ PEERS: Mapping[str, Make] = {
         space, optuna.samplers.TPESampler(seed=seed), optuna.pruners.HyperbandPruner(max_resource=100)
     ),
     "Ray Tune ASHA": lambda space, seed, *_: Asha(space, seed),
+    "ASHA, ends at the goal": lambda space, seed, *_: ContentAsha(space, seed),
     "greedy, one at a time": lambda space, _, symptoms, value: Greedy(space, symptoms, value),
 }

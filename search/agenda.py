@@ -18,7 +18,7 @@ from remedy.workers.order import Phase
 from remedy.workers.result import RunResult
 
 _ASKS_PER_REMEDY = 4
-_TRIES_PER_RUN = 3
+_TRIES_PER_RUN = 6
 """Tries for each run of the untouched training, once it is clear that it is broken and while nothing converges."""
 _LEAST_ASKS = 10
 _REPEATS = 20

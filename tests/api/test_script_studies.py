@@ -52,7 +52,8 @@ def test_a_script_is_studied_and_its_fix_applied(remedy, contract, workers):
         return
     plain, repaired = produced(remedy, target), produced(remedy, target, REMEDY_FIX="fix.yaml")
     assert plain < 0.85 <= repaired
-    assert "accuracy" in remedy("logs", "own", "--run", 0).out
+    whole = next(run["run"] for run in remedy("show", "own", "--json").json["runs"] if run["phase"] == "baseline")
+    assert "accuracy" in remedy("logs", "own", "--run", whole).out
     resumed = remedy("resume", "own", "--workers", 0, "--runs", 41, "--json", timeout=1400).json
     assert resumed["runs"]["total"] == report["runs"]["total"], "there was nothing left to do"
     target.write_text(target.read_text() + "\n# changed\n")
