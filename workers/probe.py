@@ -93,10 +93,10 @@ class Probe:
 
     def _snap(self) -> None:
         weights = [p.detach() for _, p in self._weights]
-        if not self._before:
-            self._before = [weight.clone() for weight in weights]
-        else:
+        if [kept.shape for kept in self._before] == [weight.shape for weight in weights]:
             torch._foreach_copy_(self._before, weights)
+        else:  # the first, or a script has grown its weights
+            self._before = [weight.clone() for weight in weights]
 
     def layers(self, gradients: Sequence[float], moved: Sequence[float]) -> tuple[tuple[Layer, ...], bool]:
         """Return the layers, and whether all parameters are finite, from the figures of `gradients` and `moved`."""

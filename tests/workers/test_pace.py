@@ -162,6 +162,24 @@ def test_shares_of_zeros_are_exact_where_they_decide() -> None:
     assert probe.layers(probe.gradients().tolist(), [1.0])[0][0].zero_share < 1
 
 
+def test_how_far_a_step_moves_is_measured_again_at_each_look_and_after_weights_have_grown() -> None:
+    reset_process()
+    parts = assemble(training(), Combination(), {}, seed=1, data_seed=0)
+    probe = Probe(parts)
+    weights = [p for p in parts.model.parameters() if p.dim() > 1]
+    for share in (0.5, 0.125):
+        for p in parts.model.parameters():
+            p.grad = torch.ones_like(p)
+        told = probe.gradients(snapshot=True).tolist()
+        with torch.no_grad():
+            for p in weights:
+                p.mul_(1 + share)
+        layers, _ = probe.layers(told, probe.moved().tolist())
+        assert [layer.update_ratio for layer in layers] == [pytest.approx(share, rel=1e-5)] * len(weights)
+        assert all(math.isnan(layer.update_ratio) for layer in probe.layers(told, probe.moved().tolist())[0])
+        weights[0].data = torch.ones(len(weights[0]) + 1, weights[0].shape[1])
+
+
 def test_a_parameter_that_is_lost_is_seen() -> None:
     reset_process()
     parts = assemble(training(), Combination(), {}, seed=1, data_seed=0)
