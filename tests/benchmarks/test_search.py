@@ -77,6 +77,7 @@ def test_who_is_not_to_prove_is_done_with_the_first_true_fix(cache) -> None:
 
 def test_what_a_method_ends_early_costs_what_it_was_trained(cache) -> None:
     class Impatient:
+        content = False
         told: tuple[float, int] = (math.nan, 0)
 
         def stops(self, percent: int, value: float) -> bool:
@@ -92,6 +93,27 @@ def test_what_a_method_ends_early_costs_what_it_was_trained(cache) -> None:
     assert 0.3 * made.whole.steps_full <= steps <= 0.4 * made.whole.steps_full
     assert not converged
     assert impatient.told == (dict(made.whole.curves["metric"])[steps], 1)
+
+
+class Enduring:
+    content = False
+
+    def stops(self, percent: int, value: float) -> bool:
+        return False
+
+    def tell(self, value: float, symptoms: object) -> None:
+        """Nothing is learnt."""
+
+
+def test_a_content_method_ends_its_trials_where_remedy_ends_them(cache) -> None:
+    class Patient(Enduring):
+        content = True
+
+    made = cache.run(CASE["too_slow"], first("adam"), 1)
+    assert made.search.saved_by == "success"
+    assert search.trial(Patient(), made, "max") == (made.search.steps, True)
+    assert search.trial(Enduring(), made, "max") == (made.whole.steps, True)
+    assert made.search.steps < made.whole.steps
 
 
 def test_asha_stops_the_worse_and_draws_what_random_draws() -> None:

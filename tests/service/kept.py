@@ -26,10 +26,11 @@ from tests.service.cluster import Cluster
 
 PATIENCE = 240.0
 OPTIONS = ("--only", "scale_down", "--only", "dropout_on", "--fixes", 1, "--no-knowledge")
-"""Baseline, the same on the search's seed, the remedy that repairs it, its confirmation, the proof: 15 runs."""
+"""The control, the remedy that repairs it, the baseline, its confirmation, the proof: 15 runs."""
 EXPLODING = "loss=slow, steps=40, goal=0.75, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=30)"
 """Not a number after some 30 steps, on every seed; it learns with a tenth of its learning rate."""
-PHASES = ("baseline", "search", "confirm", "minimise")
+PHASES = ("search", "baseline", "confirm", "minimise")
+"""In the order in which a study has the first run of each."""
 BAD_NODE = "bad-node"
 # A run takes 0.2 s. While there is a file `hold` among the controls it stands still, and says where.
 SLOW = """
@@ -89,12 +90,12 @@ class Place:
         (self.controls / "hold").touch()
 
     def held(
-        self, name: str, started: Callable[[Any], Any], *more: object, phase: str = "baseline", **environment: str
+        self, name: str, started: Callable[[Any], Any], *more: object, phase: str = PHASES[0], **environment: str
     ) -> subprocess.Popen[str]:
         """Submit a study, and wait until a run of a phase stands still."""
         options = (*OPTIONS, "--name", name, *(more or ("--workers", 0)))
         process: subprocess.Popen[str] = started(self.start("submit", self.write(), *options, **environment))
-        self.wait_for(name, (lambda folder: folder.exists()) if phase == "baseline" else under_way(phase), process)
+        self.wait_for(name, (lambda folder: folder.exists()) if phase == PHASES[0] else under_way(phase), process)
         self.hold()  # only now: what is checked beforehand runs, too
         self.wait_for(name, lambda folder: under_way(phase)(folder) and self.standing(), process)
         return process
