@@ -90,14 +90,14 @@ class Place:
         (self.controls / "hold").touch()
 
     def held(
-        self, name: str, started: Callable[[Any], Any], *more: object, phase: str = PHASES[0], **environment: str
+        self, name: str, started: Callable[[Any], Any], *more: object, phase: str = "", **environment: str
     ) -> subprocess.Popen[str]:
-        """Submit a study, and wait until a run of a phase stands still."""
+        """Submit a study, and wait until a run of a phase, or its first one, stands still."""
         options = (*OPTIONS, "--name", name, *(more or ("--workers", 0)))
         process: subprocess.Popen[str] = started(self.start("submit", self.write(), *options, **environment))
-        self.wait_for(name, (lambda folder: folder.exists()) if phase == PHASES[0] else under_way(phase), process)
+        self.wait_for(name, under_way(phase) if phase else (lambda folder: folder.exists()), process)
         self.hold()  # only now: what is checked beforehand runs, too
-        self.wait_for(name, lambda folder: under_way(phase)(folder) and self.standing(), process)
+        self.wait_for(name, lambda folder: (not phase or under_way(phase)(folder)) and self.standing(), process)
         return process
 
     def release(self) -> None:

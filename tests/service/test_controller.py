@@ -107,7 +107,7 @@ def test_with_its_clock_set_back_it_goes_on_to_the_same_end(embedded, name, star
     (tmp_path / "site" / "sitecustomize.py").write_text(CLOCK.format(clock=str(clock)))
     clock.write_text("0")
     shifted = {"PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    process = embedded.held(name, started, phase="search", **shifted)
+    process = embedded.held(name, started, **shifted)
     clock.write_text(str(day))  # in the midst of a session
     embedded.release()
     embedded.kill_when(name, under_way("confirm"), process)

@@ -17,7 +17,7 @@ def test_postgresql_that_crashes_and_comes_back_is_waited_for(
 ):
     said = tmp_path / "said"
     with said.open("w") as stderr:
-        process = in_postgres.held(name, started, phase="search", stderr=stderr)
+        process = in_postgres.held(name, started, stderr=stderr)
     postgres.kill()
     try:
         in_postgres.release()

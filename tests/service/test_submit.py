@@ -16,7 +16,7 @@ def test_a_study_on_a_cluster_is_the_same_as_here_and_steered_from_anywhere(
     (tmp_path / "elsewhere").mkdir()
     elsewhere = Place(CommandLine(tmp_path / "elsewhere", tmp_path / "nothing"), here.environment)
 
-    process = here.held(name, started, "--address", cluster.dashboard, "--workers", 2, phase="search")
+    process = here.held(name, started, "--address", cluster.dashboard, "--workers", 2)
     kill(process)  # who follows it; the study goes on
     here.wait_for(name, lambda folder: reported_runs(folder) == len(folder.numbers()), None)
     before = stored(elsewhere, but="progress.json")
