@@ -50,7 +50,8 @@ class OptunaSearch:
     def __init__(self, space: Space, sampler: optuna.samplers.BaseSampler, pruner: optuna.pruners.BasePruner) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = space
-        self._study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+        # Hyperband deals trials out to its brackets by the study's name, which is drawn anew where none is given.
+        self._study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner, study_name="search")
         self._trial: optuna.Trial | None = None
         self._pruned = False
 
