@@ -36,6 +36,8 @@ def report_text(
         _fixes(page, report["fixes"], base, report["goal"]["metric"])
     else:
         page.line(_no_fix(report), "bold")
+        for made in report.get("unproved") or ():
+            page.line(f"Converged once, and not proved: {made}", indent=2)
     effects = [row for row in report["remedies"] if row.get("alone")]
     if effects:
         page.line()

@@ -150,8 +150,9 @@ class Agenda:
     def _wanted(self, ask: Callable[[], Combination | None], under_way: set[tuple[str, int]]) -> Iterable[Item]:
         rest, control = self._untouched()
         if self._unclear:
-            if not self.ledger.by_seed(Combination()) and not self._scarce(len(rest) + 1):
-                yield from control
+            if not self.ledger.by_seed(Combination()):
+                first = [Item(Phase.SEARCH, made, self.search_seed) for made in self.tries.defaults(self.search_seed)]
+                yield from (item for item in (*first, *control) if not self._scarce(len(rest) + 1))
             yield from rest
         if self.ended is not None:
             return
@@ -162,7 +163,7 @@ class Agenda:
         left, sought = control + rest, self._sought(under_way)
         if rest and self._scarce(len(rest)):
             yield from rest
-        if left and (self._converged or list(self.candidates)):
+        if left and self._ripe:
             yield from left  # what converged is judged by them
             left = []
         yield from self.candidates.wants(self.ledger, self.spec)
@@ -198,6 +199,14 @@ class Agenda:
         few = runs is not None and runs - self.ledger.runs <= count
         return few or (budget is not None and budget - self.ledger.steps / self.spec.steps <= count)
 
+    @property
+    def _ripe(self) -> bool:
+        """Whether anything is proved, or converged and no part of it is to be tried first."""
+        on_trial = self.candidates.on_trial()
+        return any(True for _ in self.candidates) or any(
+            not self._parts(made, on, on_trial) for made, on in self._converged
+        )
+
     def _sought(self, under_way: Collection[tuple[str, int]]) -> int:
         """Return how many tries were begun on the search's seed."""
         seed, empty = self.search_seed, Combination().key
@@ -212,7 +221,8 @@ class Agenda:
         self, ask: Callable[[], Combination | None], under_way: Collection[tuple[str, int]]
     ) -> Iterable[Item]:
         seed, on_trial = self.search_seed, self.candidates.on_trial()
-        for combination in (*self.tries.ordered(seed, self.chance, self._closed), *self._again):
+        many = next((made for made, on in self._converged if on == seed and self._parts(made, seed, on_trial)), None)
+        for combination in (*self.tries.ordered(seed, self.chance, self._closed, many), *self._again):
             if self._useful(combination, seed, on_trial):
                 yield Item(Phase.SEARCH, combination, seed)
         limit = max(_LEAST_ASKS, _ASKS_PER_REMEDY * len(self.space.remedies))
@@ -225,6 +235,13 @@ class Agenda:
             self.asked += 1
             if proposed and self._useful(proposed, seed, on_trial) and (proposed.key, seed) not in under_way:
                 yield Item(Phase.SEARCH, proposed, seed)
+
+    def _parts(self, made: Combination, seed: int, on_trial: Collection[frozenset[str]]) -> list[Combination]:
+        """Return what is to be tried of many remedies that converged together, before they are proved as they are."""
+        parts = self.tries.parts(made, seed)
+        if not parts or any(fewer <= made.names for fewer in on_trial):
+            return []
+        return [part for part in parts if self._useful(part, seed, on_trial)]
 
     def _useful(self, combination: Combination, seed: int, on_trial: Collection[frozenset[str]]) -> bool:
         """Whether trying it on the search seed could teach anything: it is new, applicable, and holds no known fix."""
@@ -269,7 +286,9 @@ class Agenda:
         hopeless = self.baseline_state is BaselineState.BROKEN
         self._converged = [known for known in self._converged if not self.candidates.known(known[0], count)]
         judged = [known for known in self._converged if hopeless or self.ledger.at(Combination(), known[1]) is not None]
-        return [combination for combination, on in judged if on == seed or not self._converges(on)]
+        fair = [(made, on) for made, on in judged if on == seed or not self._converges(on)]
+        on_trial = self.candidates.on_trial()
+        return [made for made, on in fair if not self._parts(made, on, on_trial)]
 
     def value(self, result: RunResult) -> float:
         """Return the graded value of a result."""

@@ -14,6 +14,7 @@ from remedy.search.plots.strip import Dot, Strip, strips
 from remedy.search.plots.timeline import Bar, timeline
 from remedy.search.plots.upset import Column, upset
 from remedy.spaces.combination import Combination
+from remedy.spaces.outcome import Outcome
 
 LOOKS = ("fix", "fix2", "fix3")
 CURVES = ("metric", "loss")
@@ -166,6 +167,8 @@ def _effects(found: Findings) -> Drawing:
 def tried(found: Findings) -> list[Column]:
     """Return every combination that was run, the untouched training first, then by the share that converged."""
     counted: dict[Combination, list[bool]] = {}
+    if all(run.result.outcome is Outcome.FAILED for run in found.runs):
+        return []  # the training cannot be run, whatever is changed
     for run in found.runs:
         if run.counts and run.phase:
             counted.setdefault(run.combination, []).append(run.converged)

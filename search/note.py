@@ -95,7 +95,9 @@ def _fixes(report: Mapping[str, Any]) -> str:
     fixes, base = report.get("fixes") or (), report.get("baseline") or {}
     if not fixes:
         searched = base.get("state") != "healthy" and report.get("exit_code") != 2
-        return "### What fixes it\n\nNothing that was tried." if searched else ""
+        once = "".join(f"\n- converged once, and not proved: {code(made)}" for made in report.get("unproved") or ())
+        said = f"Nothing was confirmed.\n{once}" if once else "Nothing that was tried."
+        return f"### What fixes it\n\n{said}" if searched else ""
     identical = bool(base.get("deterministic"))
     rows = [
         (

@@ -28,6 +28,7 @@ from remedy.workers.order import Phase
 from remedy.workers.probation import Probation
 
 SCHEMA = 1
+_NAMED = 3
 _FULL = (Outcome.CONVERGED, Outcome.COLLAPSED, Outcome.MISSED, Outcome.STOPPED)
 
 
@@ -73,6 +74,7 @@ def report(
         "decision": decided,
         "baseline": base,
         "fixes": [_fix(agenda, fixes, folder, place) for place in range(1, len(fixes) + 1)],
+        "unproved": [] if fixes or code != 3 else _unproved(agenda),
         "remedies": remedies(agenda, fixes),
         "interactions": interactions(ledger, spec),
         "importance": importance,
@@ -116,6 +118,18 @@ def confirming(agenda: Agenda, candidate: Candidate) -> list[Entry]:
     """Return the runs that confirm a fix."""
     seeds = agenda.spec.confirm_list(candidate.count)
     return [entry for seed in seeds if (entry := agenda.ledger.at(candidate.combination, seed)) is not None]
+
+
+def _unproved(agenda: Agenda) -> list[str]:
+    """Name what converged once, on the search's seed, and was not refuted; the fewest remedies first."""
+    refuted = {candidate.combination for candidate in agenda.candidates if candidate.state is State.REFUTED}
+    found = [
+        entry.item.combination
+        for entry in agenda.ledger.of_phase(Phase.SEARCH)
+        if entry.item.seed == agenda.search_seed and entry.result.outcome is Outcome.CONVERGED
+    ]
+    fresh = [made for made in found if made and made not in refuted]
+    return [made.label for made in sorted(fresh, key=lambda made: len(made.names))[:_NAMED]]
 
 
 def _mean(entries: list[Entry]) -> float:

@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from remedy.search.defaults import LEAST, defaults
 from remedy.search.grade import graded
 from remedy.search.ledger import Entry, Ledger
 from remedy.search.prior import ranked
+from remedy.search.reduction import parts
 from remedy.search.spec import Spec
 from remedy.spaces.combination import Combination
 from remedy.spaces.outcome import Outcome
@@ -25,18 +27,19 @@ _PARTNERS = 16
 _MOST, _LATER = 3, 6
 """Remedies in what is joined here: what needs more is left to the sampler; and how much later a third one's turn is."""
 
-_When = tuple[int, int, int, int]
+_When = tuple[int, int, int, int, str]
 
 
 @dataclass
 class Tries:
     """Single remedies by the prior, and in turn with them what is worth joining.
 
-    First what pre-flight suggests: for each fault found the remedy named first, then those of two faults at once, for
-    each of them is reason enough to fail; then the others that were suggested. Then single remedies, and in turn with
-    them joined tries: what came nearest to the goal, with what treats the symptoms still seen in it. They begin when
-    something has come clearly nearer than the untouched training, or after the first few. Without that, whatever needs
-    two remedies would wait for the whole catalogue.
+    First the known-good defaults, all at once. Then what pre-flight suggests: for each fault found the remedy named
+    first, then those of two faults at once, for each of them is reason enough to fail; then the others that were
+    suggested. Then parts of many remedies that converged together. Then single remedies, and in turn with them joined
+    tries: what came nearest to the goal, with what treats the symptoms still seen in it. They begin when something has
+    come clearly nearer than the untouched training, or after the first few. Without that, whatever needs two remedies
+    would wait for the whole catalogue.
     """
 
     spec: Spec
@@ -47,21 +50,50 @@ class Tries:
     _ranks: dict[tuple[tuple[str, bool], ...], list[Remedy]] = field(default_factory=dict, compare=False)
     _values: dict[tuple[int, float], float] = field(default_factory=dict, compare=False)
     _alone: dict[str, Combination] = field(default_factory=dict, compare=False)
+    _parts: dict[Combination, dict[frozenset[str], Combination]] = field(default_factory=dict, compare=False)
     _joints: dict[tuple[str, str], Combination] = field(default_factory=dict, compare=False)
 
-    def ordered(self, seed: int, chance: float, closed: Collection[str]) -> Sequence[Combination]:
-        """Return what is to be tried on a seed, best first; what was tried and cannot be applied is not in it."""
+    def ordered(
+        self, seed: int, chance: float, closed: Collection[str], many: Combination | None = None
+    ) -> Sequence[Combination]:
+        """Return what is to be tried on a seed, best first; what was tried and cannot be applied is not in it.
+
+        `many` are remedies that converge together, of which parts are to be tried.
+        """
         # Asked for each run that begins; it changes with the runs of these two phases only.
         untouched, searched = (len(self.ledger.of_phase(phase)) for phase in (Phase.BASELINE, Phase.SEARCH))
-        when = (seed, untouched, searched, len(closed))
+        when = (seed, untouched, searched, len(closed), many.key if many else "")
         if self._made is None or self._made[0] != when:
-            self._made = when, list(self._listed(seed, chance, closed))
+            self._made = when, list(self._listed(seed, chance, closed, many))
         return self._made[1]
 
-    def _listed(self, seed: int, chance: float, closed: Collection[str]) -> Iterator[Combination]:
+    def defaults(self, seed: int) -> list[Combination]:
+        """Return the known-good defaults, unless they were tried on this seed; those that found nothing are left out.
+
+        A run that cannot be made tells all that found nothing, so that few are needed to learn what fits.
+        """
+        searched = self.ledger.of_phase(Phase.SEARCH)
+        refused = {name for e in searched for name in e.result.refused}
+        made = defaults(self.space, self.spec.suggested, refused)
+        return [made] if made and self.ledger.at(made, seed) is None else []
+
+    def parts(self, many: Combination, seed: int) -> list[Combination]:
+        """Return the parts of a combination that converges which are still to be tried, the likeliest first."""
+        names = many.names
+        if len(names) < LEAST:
+            return []
+        made = self._parts.setdefault(many, {})
+        likely = [remedy.name for remedy in self.order() if remedy.name in names]
+        every = [made.setdefault(part, many.only(part)) for part in map(frozenset, parts(likely))]
+        return [part for part in every if self.ledger.at(part, seed) is None]
+
+    def _listed(
+        self, seed: int, chance: float, closed: Collection[str], many: Combination | None
+    ) -> Iterator[Combination]:
         def new(made: Combination) -> bool:
             return self.ledger.at(made, seed) is None and made.names.isdisjoint(closed)
 
+        yield from self.defaults(seed)
         remedies = self.order()
         singles = [self._single(remedy) for remedy in remedies]
         faults = self._faults(closed)
@@ -69,6 +101,7 @@ class Tries:
         suggested += self._both(faults)
         suggested += [single for single in singles if single.names & set(self.spec.suggested) - set(faults)]
         yield from filter(new, suggested)
+        yield from filter(new, self.parts(many, seed) if many else ())
         rest = [single for single in singles if not single.names & set(self.spec.suggested)]
         left, trained = [single for single in rest if new(single)], [e.item.combination for e in self._tried(seed)]
         if not self._nearer(seed, chance):
@@ -84,7 +117,8 @@ class Tries:
     def _nearer(self, seed: int, chance: float) -> bool:
         """Whether anything came clearly nearer to the goal than the untouched training."""
         level = self._level(chance) + _NEARER
-        return any(self._value(entry, chance) >= level for entry in self._tried(seed))
+        few = [entry for entry in self._tried(seed) if len(entry.item.combination.names) <= _MOST]
+        return any(self._value(entry, chance) >= level for entry in few)
 
     def _level(self, chance: float) -> float:
         """Return how near to the goal the untouched training comes by itself, at best."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -47,7 +47,7 @@ def assemble(
 
     Raises:
         InputError: the training's parts cannot be what they are.
-        Inapplicable: a remedy found nothing to change.
+        Inapplicable: remedies found nothing to change; all of them are named, so that who asks need not ask again.
     """
     combination, catalogue = combination or Combination(), catalogue or {}
     if training.fix is not None:
@@ -57,6 +57,7 @@ def assemble(
     train, validation = check_pair(training.data())
     seed_all(derive(seed, "model"))
     parts = _begin(training, train, validation)
+    refused: dict[str, str] = {}
     for slot in Slot:
         # Width and depth may build the model anew; whatever looks into it later sees what it is given.
         if slot is Slot.RESIDUAL and parts.inputs is not None:
@@ -77,10 +78,14 @@ def assemble(
             _stretch(parts)
         name = combination.remedies.get(str(slot))
         if name is not None:
-            _apply(parts, training, seed, catalogue[name], combination)
+            _try(parts, training, seed, catalogue[name], combination, refused)
+    if refused:
+        told = [f"{name}: {why}" if len(refused) > 1 else why for name, why in refused.items()]
+        raise Inapplicable("; ".join(told), refused)
     _finish(parts, training, seed)
-    if {"learning_rate", "optimizer"} & set(combination.remedies) and "schedule" not in combination.remedies:
-        _check_schedule_keeps(parts.schedule, parts.optimizer)
+    rates = [name for slot, name in combination.remedies.items() if slot in (Slot.LEARNING_RATE, Slot.OPTIMIZER)]
+    if rates and Slot.SCHEDULE not in combination.remedies:
+        _check_schedule_keeps(parts.schedule, parts.optimizer, rates)
     # What happens in training (dropout) must not depend on how many numbers the initialisation drew.
     seed_all(derive(seed, "training"))
     return parts
@@ -225,6 +230,21 @@ def _finish(parts: Parts, training: Training, seed: int) -> None:
     parts.epochs = Epochs(parts.train, parts.batch_size, parts.sampler, training.collate_fn, order, parts.model)
 
 
+def _try(
+    parts: Parts, training: Training, seed: int, remedy: Remedy, combination: Combination, refused: dict[str, str]
+) -> None:
+    """Apply a remedy, or write down in `refused` why it finds nothing; then the others are only asked the same."""
+    if refused and remedy.slot is Slot.LEARNING_RATE:
+        return  # rates may be rehearsed, which takes steps
+    try:
+        _apply(parts, training, seed, remedy, combination)
+    except Inapplicable as why:
+        refused[remedy.name] = str(why)
+    except Exception:
+        if not refused:  # else it may come of what is missing
+            raise
+
+
 def _apply(parts: Parts, training: Training, seed: int, remedy: Remedy, combination: Combination) -> None:
     own = {key.split(".", 1)[1]: value for key, value in combination.items if key.startswith(f"{remedy.name}.")}
     try_rates = partial(rehearse, parts, training, seed)
@@ -238,8 +258,8 @@ def _apply(parts: Parts, training: Training, seed: int, remedy: Remedy, combinat
     parts.receipts += (Receipt(remedy.name, remedy.slot, change.receipt, change.told),)
 
 
-def _check_schedule_keeps(schedule: Schedule, optimizer: Optimizer) -> None:
-    """Refuse to count a learning rate that the user's scheduler overwrites (OneCycleLR sets its own)."""
+def _check_schedule_keeps(schedule: Schedule, optimizer: Optimizer, remedies: Sequence[str]) -> None:
+    """Refuse to count a learning rate of `remedies` that the user's scheduler overwrites (OneCycleLR sets its own)."""
     if schedule.make is None:
         return
     reached = []
@@ -253,4 +273,4 @@ def _check_schedule_keeps(schedule: Schedule, optimizer: Optimizer) -> None:
         reached.append(float(stand_in.param_groups[0]["lr"]))
     if reached[0] != 0 and abs(reached[1] / reached[0] - 0.5) > 1e-6:
         msg = "the training's scheduler sets its own learning rate, so the optimizer's has no effect"
-        raise Inapplicable(msg)
+        raise Inapplicable(msg, remedies)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -58,10 +58,12 @@ class Combination:
 
     def without(self, name: str) -> Combination:
         """Leave the remedy `name` out."""
-        left = {slot: chosen for slot, chosen in self.remedies.items() if chosen != name}
-        return Combination.of(
-            {key: value for key, value in self.items if key in left or key.split(".")[0] in set(left.values())}
-        )
+        return self.only(self.names - {name})
+
+    def only(self, names: Collection[str]) -> Combination:
+        """Keep these remedies alone, with their hyperparameters."""
+        kept = {slot for slot, chosen in self.remedies.items() if chosen in names}
+        return Combination.of({key: value for key, value in self.items if key in kept or key.split(".")[0] in names})
 
     def plus(self, other: Combination) -> Combination:
         """Join two combinations; where both fill a slot, `other` wins."""

@@ -20,7 +20,16 @@ _LEAST, _MOST = 1, 5
 
 
 class Inapplicable(Exception):  # noqa: N818  (a finding, not an error: the outcome `inapplicable`)
-    """A remedy found nothing to change; the message says why."""
+    """A remedy found nothing to change; the message says why.
+
+    Attributes:
+        remedies: the names of all that found nothing, where a whole combination was to be applied.
+    """
+
+    def __init__(self, message: str = "", remedies: Iterable[str] = ()) -> None:
+        """Say why; a remedy need not say its own name."""
+        super().__init__(message)
+        self.remedies = tuple(remedies)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ class Live:
         try:
             return self._prepared(arguments)
         except Inapplicable as why:
-            self._finish(RunResult(self._order.number, Outcome.INAPPLICABLE, str(why), seconds=self._seconds))
+            number, seconds = self._order.number, self._seconds
+            self._finish(RunResult(number, Outcome.INAPPLICABLE, str(why), seconds=seconds, refused=why.remedies))
         except Exception as error:  # noqa: BLE001  (the script might swallow it, and go on untreated)
             self.end(error)
             leave()

@@ -23,6 +23,8 @@ MOST = 1600
 SHARE = 0.25
 """Of the training's own steps, before a study: what is found out then must not put off the first remedy by much."""
 _SAMPLES = 16
+_FEWEST = 16
+"""Steps of an attempt to learn them, at least: most nets that can need no more (1 to 13 in benchmarks/search.py)."""
 _HUGE_UPDATE, _TINY_UPDATE = 1.0, 1e-7
 _MODE_STEPS, _MODE_FACTOR, _MODE_SHARE = 20, 2.0, 0.25
 _LOSSES, _SAME = 10, 1e-3
@@ -110,7 +112,11 @@ def _places(inputs: torch.Tensor) -> list[int]:
 
 
 def _by_heart(bench: Bench, batch: tuple[torch.Tensor, torch.Tensor], made: list[Attempt]) -> None:
-    """Try to learn the samples with half of all steps at most: without the other half nothing would be decided."""
+    """Try to learn the samples with half of all steps at most: without the other half nothing would be decided.
+
+    Not where hardly any may be made: an attempt that is cut off tells nothing, and has cost them.
+    """
+    bench.allow(2 * _FEWEST)
     every = bench.most
     bench.most = min(every, bench.steps + every // 2)
     try:

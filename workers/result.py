@@ -38,6 +38,7 @@ class RunResult:
         foretold_step: at which step.
         notes: what detectors noted without stopping the run.
         receipts: proof of what each remedy changed.
+        refused: the remedies that found nothing to change, where the run is inapplicable.
         curves: name -> [(step, value), ...]; `metric` holds the validation metric. Values may be NaN or infinite.
         trace: the user's traceback, for failed runs.
         goal_step: first step from which on the metric stayed at the goal (None where it did not).
@@ -61,6 +62,7 @@ class RunResult:
     foretold_step: int = 0
     notes: tuple[Verdict, ...] = ()
     receipts: tuple[Receipt, ...] = ()
+    refused: tuple[str, ...] = ()
     curves: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
     trace: str = ""
     goal_step: int | None = None
@@ -109,6 +111,7 @@ class RunResult:
                 "receipts": tuple(
                     Receipt(r["remedy"], Slot(r["slot"]), r["text"], r.get("told", {})) for r in raw.get("receipts", ())
                 ),
+                "refused": tuple(raw.get("refused", ())),
                 "curves": {
                     name: tuple((int(step), float(value)) for step, value in curve)
                     for name, curve in raw.get("curves", {}).items()

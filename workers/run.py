@@ -134,7 +134,8 @@ def _stream(
                     yield seen.step, watch.metrics[-1][1] if watch.metrics else None
             yield ended(order, watch, parts, tuple(losses), time.monotonic() - began)
     except Inapplicable as why:
-        yield RunResult(order.number, Outcome.INAPPLICABLE, str(why), seconds=time.monotonic() - began)
+        seconds = time.monotonic() - began
+        yield RunResult(order.number, Outcome.INAPPLICABLE, str(why), seconds=seconds, refused=why.remedies)
     except (Exception, SystemExit) as error:  # noqa: BLE001  (the user's code may raise anything; it fails this run only)
         result = broken(order, error, watch, step, full, time.monotonic() - began)
         log.write(result.trace)

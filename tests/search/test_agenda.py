@@ -124,6 +124,8 @@ def test_the_proof_of_three_remedies_goes_down_to_one_although_every_run_is_know
     for combination in (named("clip"), named("clip", "fused")):
         told.tell(Phase.MINIMISE, combination, ALL)
     told.tell(Phase.MINIMISE, named(), NONE)
+    for part in (("clip",), ("fused",), ("drop",), ("clip", "fused"), ("clip", "drop"), ("fused", "drop")):
+        told.tell(Phase.SEARCH, named(*part), {100: False})
     told.tell(Phase.SEARCH, named("clip", "fused", "drop"), {100: True})
     told.tell(Phase.CONFIRM, named("clip", "fused", "drop"), ALL)
     assert told.states() == [

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from remedy.search.agenda import Agenda
+from remedy.search.defaults import DEFAULTS, defaults
 from remedy.search.ledger import Item
 from remedy.search.prior import ranked
 from remedy.search.tries import Tries
 from remedy.spaces import catalogue
 from remedy.spaces.combination import Combination
 from remedy.spaces.outcome import Outcome
+from remedy.spaces.space import Space
 from remedy.spaces.symptom import Symptom
 from remedy.spaces.verdict import Verdict
 from remedy.workers.order import Phase
@@ -169,3 +171,72 @@ def test_every_remedy_is_tried_alone_in_the_end(tmp_path: Path) -> None:
     study = bench(tmp_path, needs(), 1).run()
     alone = {e.item.combination.names for e in study.agenda.ledger.entries if len(e.item.combination.names) == 1}
     assert alone >= {frozenset([remedy.name]) for remedy in REMEDIES}
+
+
+# ---------------------------------------------------------------- known-good defaults, and parts of many
+
+
+def catalogued(told_first: RunResult | None = None) -> Agenda:
+    agenda = Agenda(spec(), Space(catalogue.REMEDIES))
+    if told_first is not None:
+        item = agenda.next([], lambda: None)
+        assert item is not None
+        agenda.tell(item, told_first)
+    return agenda
+
+
+def test_a_study_begins_with_the_defaults_and_the_control_beside_them() -> None:
+    agenda = catalogued()
+    first = agenda.next([], lambda: None)
+    assert first is not None
+    assert (first.phase, first.seed, first.combination.names) == (Phase.SEARCH, 100, set(DEFAULTS))
+    second = agenda.next([first], lambda: None)
+    assert second == Item(Phase.SEARCH, Combination(), 100)
+
+
+def test_what_found_nothing_is_left_out_of_the_defaults_and_what_preflight_suggests_takes_its_place() -> None:
+    refused = ("standardise_targets", "match_objective", "constant")
+    agenda = catalogued(RunResult(0, Outcome.INAPPLICABLE, "nothing", refused=refused))
+    again = agenda.next([], lambda: None)
+    assert again is not None
+    assert again.combination.names == set(DEFAULTS) - set(refused)
+    space = Space(catalogue.REMEDIES)
+    assert "fused_cross_entropy" in defaults(space, ("fused_cross_entropy",), refused).names
+    assert "fused_cross_entropy" not in defaults(space, ("fused_cross_entropy",), ()).names
+
+
+def test_few_defaults_are_none() -> None:
+    agenda = Agenda(spec(), Space.of(catalogue.REMEDIES, only=("adam", "clip_norm", "wider")))
+    assert agenda.next([], lambda: None) == Item(Phase.SEARCH, Combination(), 100)
+    assert len(set(DEFAULTS)) == len({by_name.slot for by_name in map(Space(catalogue.REMEDIES).by_name.get, DEFAULTS)})
+
+
+def test_of_many_that_converge_together_each_is_tried_alone_then_parts_and_nothing_is_proved_before() -> None:
+    agenda = catalogued(ended(Outcome.CONVERGED, 0.95))
+    agenda.tell(Item(Phase.SEARCH, Combination(), 100), ended(Outcome.COLLAPSED, steps=40))
+    alone: list[str] = []
+    while len(tried := tried_next(agenda).combination.names) == 1:
+        alone += tried
+        agenda.tell(tried_next(agenda), ended(Outcome.MISSED))
+    assert sorted(alone) == sorted(DEFAULTS)
+    assert not list(agenda.candidates)
+    likely = [remedy.name for remedy in agenda.tries.order() if remedy.name in DEFAULTS]
+    assert tried == set(likely[:5])
+    agenda.tell(tried_next(agenda), ended(Outcome.CONVERGED, 0.95))
+    assert tried_next(agenda).combination.names == set(likely[:2])
+
+
+def tried_next(agenda: Agenda) -> Item:
+    """What is tried next; the untouched training, which is run now and then between, misses."""
+    while (item := agenda.next([], lambda: None)) is not None and not item.combination:
+        agenda.tell(item, ended(Outcome.MISSED))
+    assert item is not None
+    return item
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_three_remedies_that_are_needed_together_are_found_among_the_defaults(tmp_path: Path, workers: int) -> None:
+    world = needs("standardise adam clip_norm")
+    told = bench(tmp_path, world, workers, Space(catalogue.REMEDIES), fixes=1, runs=120).run()
+    assert obeyed(told)
+    assert told.names == [({"standardise", "adam", "clip_norm"}, "minimal")]

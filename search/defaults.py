@@ -1,0 +1,39 @@
+"""Known-good defaults: settings with which most trainings learn, tried all at once before anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from remedy.spaces.combination import Combination
+from remedy.spaces.slot import Slot
+from remedy.spaces.space import Space
+
+DEFAULTS = (
+    "standardise",
+    "standardise_targets",
+    "batch_norm_on",
+    "he",
+    "match_objective",
+    "adam",
+    "range_test",
+    "constant",
+    "weight_decay_off",
+    "clip_norm",
+)
+"""What textbooks and Karpathy's "A Recipe for Training Neural Networks" (2019) begin with, for most slots one."""
+LEAST = 3
+"""Remedies from which on a combination is many: fewer are tried as what they are."""
+
+
+def defaults(space: Space, suggested: Sequence[str], refused: Collection[str]) -> Combination:
+    """Return the defaults as far as a space has them, less those that found nothing to change.
+
+    Where the objective's finds nothing, what pre-flight suggests for it takes its place. Empty where fewer than three
+    are left.
+    """
+    known, made = space.by_name, Combination()
+    fitting = [name for name in suggested if name in known and known[name].slot is Slot.OBJECTIVE]
+    for name in (*DEFAULTS, *fitting):
+        if name in known and name not in refused and str(known[name].slot) not in made.remedies:
+            made = made.plus(Combination.of(known[name].first()))
+    return made if len(made.names) >= LEAST else Combination()
