@@ -75,7 +75,9 @@ def plan_text(told: Mapping[str, Any], submit: str) -> str:
         page.line(f"closed: {slot}, since {why}")
     if told["closed"] and not told["closed_because"]:
         page.line(f"closed, since data() gives a DataLoader with a batch sampler: {', '.join(told['closed'])}")
-    page.line(f"tried first: {', '.join(told['order'][:6])}; what the baseline shows can change this order")
+    if told["defaults"]:
+        page.line(f"tried first, all at once, as far as they find something to change: {', '.join(told['defaults'])}")
+    page.line(f"tried alone: {', '.join(told['order'][:6])}, ...; what the untouched runs show can change this order")
     page.line(
         f"at most {told['most_runs']} runs: {told['baseline_runs']} of the baseline, then single remedies, then "
         f"combinations; a fix takes {told['confirming_runs_per_fix']} runs to confirm and show minimal; "

@@ -47,6 +47,7 @@ from searchers import PEERS, WORST, Searcher, score
 from remedy.search.agenda import Agenda, Reason
 from remedy.search.candidate import Candidates, State
 from remedy.search.controller import Controller
+from remedy.search.defaults import unrehearsed
 from remedy.search.evidence import can_hold, holds
 from remedy.search.home import StudyFolder
 from remedy.search.ledger import Entry, Item, Ledger
@@ -90,17 +91,18 @@ class Bench:
 
         def look() -> dict[str, Any]:
             loaded = load(source)
-            found = preflight(loaded, loaded.builders, repeat, 0, thorough=True, share=SHARE)
+            tries = unrehearsed(Space(REMEDIES))
+            found = preflight(loaded, loaded.builders, repeat, 0, thorough=True, share=SHARE, tries=tries)
             tried = found.probation.steps if found.probation else 0
             told = [{"check": f.check, "suggests": list(f.suggests)} for f in found.findings]
             return {
                 "steps": found.setting.steps, "suggested": list(found.suggested), "closed": list(found.closed),
-                "preflight_steps": tried, "metric": str(loaded.builders.metric), "mode": loaded.builders.mode,
-                "goal": loaded.builders.goal, "preflight": told,
+                "refused": list(found.refused), "preflight_steps": tried, "mode": loaded.builders.mode,
+                "metric": str(loaded.builders.metric), "goal": loaded.builders.goal, "preflight": told,
             }  # fmt: skip
 
         known = self.cache.known(f"preflight/{looked_at_by()}/{source.sha256}:{source.function}/{repeat}", look)
-        lists = {name: tuple(known[name]) for name in ("suggested", "closed", "preflight")}
+        lists = {name: tuple(known[name]) for name in ("suggested", "closed", "refused", "preflight")}
         return Spec(study="benchmark", source=source, seed=repeat, fixes=1, budget=self.budget, **{**known, **lists})
 
     def space(self, spec: Spec) -> Space:
@@ -209,6 +211,8 @@ def ours(bench: Bench, repeat: int) -> Found:
         steps += entry.result.steps
         spent[_purpose(bench, entry)] += entry.result.steps
         combination = entry.item.combination
+        if bench.case.kind is Kind.HEALTHY:  # what converges there repairs nothing
+            continue
         if not combination or entry.result.outcome is not Outcome.CONVERGED or combination.key in judged:
             continue
         judged[combination.key] = bench.holds(combination, TRUE_OF)

@@ -25,6 +25,13 @@ LEAST = 3
 """Remedies from which on a combination is many: fewer are tried as what they are."""
 
 
+def unrehearsed(space: Space) -> Combination:
+    """Return the defaults of which a look at the training tells whether they find something to change."""
+    rates = {name for name in DEFAULTS if name in space.by_name and space.by_name[name].slot is Slot.LEARNING_RATE}
+    made = defaults(space, (), ())
+    return made.only(made.names - rates)  # rates may be rehearsed, which takes steps
+
+
 def defaults(space: Space, suggested: Sequence[str], refused: Collection[str]) -> Combination:
     """Return the defaults as far as a space has them, less those that found nothing to change.
 

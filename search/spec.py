@@ -42,6 +42,7 @@ class Spec:
         suggested: remedies that pre-flight checks propose, most urgent first.
         preflight: the findings, as in the report.
         closed: slots that the training's own data closes.
+        refused: known-good defaults of which pre-flight saw that they find nothing to change.
         knowledge: what past studies taught, as it was at submit: symptom -> remedy -> what `Known` says.
         space: slot -> remedies -> distributions, as `Space.describe` says it.
         code: the hash of each file of the user's that the training imports, by its path.
@@ -73,6 +74,7 @@ class Spec:
     suggested: tuple[str, ...] = ()
     preflight: tuple[Mapping[str, Any], ...] = ()
     closed: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
     knowledge: Mapping[str, Mapping[str, tuple[float, int]]] = field(default_factory=dict)
     space: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)

@@ -72,10 +72,14 @@ class Tries:
 
         A run that cannot be made tells all that found nothing, so that few are needed to learn what fits.
         """
-        searched = self.ledger.of_phase(Phase.SEARCH)
-        refused = {name for e in searched for name in e.result.refused}
-        made = defaults(self.space, self.spec.suggested, refused)
-        return [made] if made and self.ledger.at(made, seed) is None else []
+        refused = set(self.spec.refused)
+        while made := defaults(self.space, self.spec.suggested, refused):
+            known = self.ledger.by_seed(made)
+            told = {name for entry in known.values() for name in entry.result.refused}
+            if told <= refused:
+                return [] if seed in known else [made]
+            refused |= told
+        return []
 
     def parts(self, many: Combination, seed: int) -> list[Combination]:
         """Return the parts of a combination that converges which are still to be tried, the likeliest first."""
@@ -84,8 +88,9 @@ class Tries:
             return []
         made = self._parts.setdefault(many, {})
         likely = [remedy.name for remedy in self.order() if remedy.name in names]
-        every = [made.setdefault(part, many.only(part)) for part in map(frozenset, parts(likely))]
-        return [part for part in every if self.ledger.at(part, seed) is None]
+        every = [frozenset(part) for part in parts(likely)]
+        made.update((part, many.only(part)) for part in every if part not in made)
+        return [made[part] for part in every if self.ledger.at(made[part], seed) is None]
 
     def _listed(
         self, seed: int, chance: float, closed: Collection[str], many: Combination | None

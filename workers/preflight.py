@@ -18,6 +18,7 @@ from remedy.spaces.error import InputError, raised, sentence
 from remedy.spaces.metric import meets
 from remedy.spaces.objective import TargetKind
 from remedy.spaces.parts import Parts
+from remedy.spaces.remedy import Inapplicable
 from remedy.spaces.slot import Slot
 from remedy.spaces.target import Loaded
 from remedy.spaces.training import Training
@@ -50,6 +51,8 @@ class Preflight:
     """Checks that could not be made, each with what it raised."""
     probation: Probation | None = None
     """What some hundred steps show, where they were asked for."""
+    refused: tuple[str, ...] = ()
+    """The remedies that find nothing to change, of those that were asked about."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Preflight:
@@ -58,7 +61,7 @@ class Preflight:
         numbers = {name: float(said[name]) for name in ("prior", "entropy", "chance", "goal")}
         findings = tuple(Finding(**{**found, "suggests": tuple(found["suggests"])}) for found in data["findings"])
         setting = Setting(**{**said, **numbers, "kind": TargetKind(said["kind"])})
-        lists = {name: tuple(data.get(name, ())) for name in ("closed", "left_out")}
+        lists = {name: tuple(data.get(name, ())) for name in ("closed", "left_out", "refused")}
         tried = Probation.from_json(data["probation"]) if data.get("probation") else None
         return cls(**{**data, "findings": findings, "setting": setting, **lists, "probation": tried})
 
@@ -69,12 +72,20 @@ class Preflight:
 
 
 def preflight(
-    loaded: Loaded, training: Training, seed: int, data_seed: int, *, thorough: bool = False, share: float = 1.0
+    loaded: Loaded,
+    training: Training,
+    seed: int,
+    data_seed: int,
+    *,
+    thorough: bool = False,
+    share: float = 1.0,
+    tries: Combination | None = None,
 ) -> Preflight:
     """Build the untouched training, push one batch through it, and say what is wrong.
 
     `training` is the loaded one with the study's goal. No optimizer step is made, unless it is to be `thorough`: then
-    doubles of the parts are trained for some hundred steps, at most a `share` of the training's own.
+    doubles of the parts are trained for some hundred steps, at most a `share` of the training's own. Where it is built
+    quickly, it is built once more with `tries`, to see which of these remedies find nothing to change.
 
     Raises:
         InputError: the training cannot run at all, or cannot be judged.
@@ -88,19 +99,32 @@ def preflight(
         raise _explained(name, training, error) from None
     took = effort.seconds
     found = examined(name, training, parts)
+
+    def built(combination: Combination) -> Parts:
+        # A loss may count its calls: each beginning has one of its own.
+        own = replace(training, loss=copy.deepcopy(training.loss))
+        return assemble(own, combination, catalogue_of(loaded), seed=seed, data_seed=data_seed)
+
+    if tries is not None and took < _QUICK_SECONDS:
+        found = replace(found, refused=_refused(tries, built))
     if not thorough:
         return found
 
-    def again() -> Parts:
-        # A loss may count its calls: each beginning has one of its own.
-        own = replace(training, loss=copy.deepcopy(training.loss))
-        return assemble(own, Combination(), catalogue_of(loaded), seed=seed, data_seed=data_seed)
-
     most = min(MOST, int(share * parts.steps))
     if took < _QUICK_SECONDS:
-        return tried(found, parts, again, most=most)
+        return tried(found, parts, partial(built, Combination()), most=most)
     left_out = (*found.left_out, f"determinism (building the training takes {took:.0f} s)")
     return tried(replace(found, left_out=left_out), parts, None, most=most)
+
+
+def _refused(tries: Combination, built: Callable[[Combination], Parts]) -> tuple[str, ...]:
+    try:
+        built(tries)
+    except Inapplicable as why:
+        return why.remedies
+    except Exception:  # noqa: BLE001  (what is wrong with it, its run will say)
+        return ()
+    return ()
 
 
 def tried(found: Preflight, parts: Parts, again: Callable[[], Parts] | None, *, most: int) -> Preflight:

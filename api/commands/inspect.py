@@ -15,6 +15,7 @@ from typing import Any
 from remedy.commands.loading import Checked, apart, checked, quiet
 from remedy.commands.submit import metric_name, specify, totals
 from remedy.search.conduct import space_of
+from remedy.search.defaults import defaults
 from remedy.search.home import Home
 from remedy.search.prior import ranked
 from remedy.single import check_text, plan_text, run_text
@@ -76,6 +77,7 @@ def plan(asked: argparse.Namespace) -> int:
         "slots": {str(slot): [remedy.name for remedy in mine] for slot, mine in space.slots.items()},
         "closed": list(found.found.closed),
         "closed_because": dict(found.training.closed) if isinstance(found.training, Script) else {},
+        "defaults": list(defaults(space, spec.suggested, ()).remedies.values()),
         "order": [remedy.name for remedy in order],
         "preflight": [{**dataclasses.asdict(f), "suggests": list(f.suggests)} for f in found.found.findings],
         "baseline_runs": spec.seeds,

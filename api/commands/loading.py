@@ -14,6 +14,7 @@ from typing import IO
 
 from remedy.commands.script import surveyed
 from remedy.search.spec import Spec
+from remedy.spaces.combination import Combination
 from remedy.spaces.error import TimeLimit, UserCodeError, raised
 from remedy.spaces.metric import parse_goal
 from remedy.spaces.process import reset_process
@@ -56,11 +57,13 @@ def checked(
     thorough: bool = False,
     share: float = 1.0,
     remedies: Sequence[str] = (),
+    tries: Combination | None = None,
 ) -> Checked:
     """Find, load and check a training; a script is run once.
 
-    `thorough` checks train for some hundred steps, at most a `share` of the training's own. `limit` is in seconds;
-    `log` takes what the user's code prints, and its traceback where it raises (None: nothing is kept).
+    `thorough` checks train for some hundred steps, at most a `share` of the training's own. Of functions that are built
+    quickly it is seen which of the remedies of `tries` find nothing to change. `limit` is in seconds; `log` takes what
+    the user's code prints, and its traceback where it raises (None: nothing is kept).
 
     Raises:
         InputError: it cannot be found, loaded, run or judged.
@@ -87,7 +90,7 @@ def checked(
                 training = loaded.builders
                 if goal is not None:
                     training = dataclasses.replace(training, goal=parse_goal(goal, training.metric))
-                found = preflight(loaded, training, seed, seed, thorough=thorough, share=share)
+                found = preflight(loaded, training, seed, seed, thorough=thorough, share=share, tries=tries)
         except UserCodeError as error:
             kept.write(error.trace)
             if log is not None and error.trace:

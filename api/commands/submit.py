@@ -16,9 +16,12 @@ from remedy.commands.views import where
 from remedy.commands.work import check_workers, work
 from remedy.search.conduct import commit_of, space_of
 from remedy.search.database import PATIENCE
+from remedy.search.defaults import unrehearsed
 from remedy.search.home import Home
 from remedy.search.spec import Spec
+from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.error import InputError
+from remedy.spaces.space import Space
 from remedy.spaces.target import Loaded
 from remedy.workers.detectors.choice import changes as changed_thresholds
 from remedy.workers.detectors.choice import in_force
@@ -57,7 +60,7 @@ def _checked(asked: argparse.Namespace, home: Home, options: dict[str, Any]) -> 
     log = home.path / "logs" / "load.log"
     return checked(
         asked.target, asked.args, asked.goal, asked.seed, asked.run_timeout, log, thorough=True, share=SHARE,
-        remedies=asked.remedies,
+        remedies=asked.remedies, tries=unrehearsed(Space(REMEDIES)),
     )  # fmt: skip
 
 
@@ -84,6 +87,7 @@ def specify(asked: argparse.Namespace, found: Checked, name: str, options: dict[
         suggested=found.found.suggested,
         preflight=tuple({**dataclasses.asdict(f), "suggests": list(f.suggests)} for f in found.found.findings),
         closed=found.found.closed,
+        refused=found.found.refused,
         code=found.loaded.code,
         commit=commit_of(Path(found.loaded.source.path).parent),
         detectors=asked.detectors,

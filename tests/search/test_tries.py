@@ -240,3 +240,12 @@ def test_three_remedies_that_are_needed_together_are_found_among_the_defaults(tm
     told = bench(tmp_path, world, workers, Space(catalogue.REMEDIES), fixes=1, runs=120).run()
     assert obeyed(told)
     assert told.names == [({"standardise", "adam", "clip_norm"}, "minimal")]
+
+
+def test_the_defaults_are_made_once_whatever_finds_nothing_alone_later() -> None:
+    agenda = catalogued(ended(Outcome.CONVERGED, 0.95))
+    assert agenda.tries.defaults(100) == []
+    item = Item(Phase.SEARCH, Combination.of(agenda.space.by_name["range_test"].first()), 100)
+    agenda.tell(item, RunResult(0, Outcome.INAPPLICABLE, "nothing", refused=("range_test",)))
+    assert agenda.tries.defaults(100) == []
+    assert [made.names for made in agenda.tries.defaults(101)] == [set(DEFAULTS)]  # where the seed is no good

@@ -1,5 +1,6 @@
 """What is built of a training and a combination: schedulers that set their own rate, and fixes in a user's own loop."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,22 @@ def test_a_rate_that_the_trainings_scheduler_overwrites_is_not_counted_as_change
     assert built(training(**ONE_CYCLE)).scheduler is not None
     with pytest.raises(Inapplicable, match="sets its own learning rate"):
         built(training(**ONE_CYCLE), name)
+
+
+def test_every_remedy_of_a_combination_that_finds_nothing_is_named():
+    with pytest.raises(Inapplicable) as found:
+        built(training(), "clip_norm", "batch_norm_off", "weight_decay_off")
+    assert set(found.value.remedies) == {"batch_norm_off", "weight_decay_off"}
+    assert all(f"{name}: " in str(found.value) for name in found.value.remedies)
+    with pytest.raises(Inapplicable) as found:
+        built(training(), "batch_norm_off")
+    assert found.value.remedies == ("batch_norm_off",)
+    assert not str(found.value).startswith("batch_norm_off")
+    with pytest.raises(Inapplicable) as found:
+        built(training(**ONE_CYCLE), "scale_down", "clip_norm")
+    assert found.value.remedies == ("scale_down",)
+    again = pickle.loads(pickle.dumps(found.value))
+    assert (str(again), again.remedies) == (str(found.value), ("scale_down",))
 
 
 def test_another_schedule_in_its_place_makes_the_rate_count_again():

@@ -1,18 +1,24 @@
 """Pre-flight checks on trainings of many kinds: a finding that cannot be made is left out, never an error."""
 
+import dataclasses
+import json
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
+from remedy.search.defaults import unrehearsed
 from remedy.spaces.assembly import assemble
+from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.combination import Combination
 from remedy.spaces.error import InputError
+from remedy.spaces.space import Space
 from remedy.spaces.target import Loaded, Source
 from remedy.spaces.training import Training
 from remedy.workers.loop import train
-from remedy.workers.preflight import preflight
+from remedy.workers.preflight import Preflight, preflight
 
 INPUTS = torch.randn(48, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(48) % 3
@@ -38,6 +44,20 @@ def checks(training):
 
 def softmax():
     return nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
+
+
+def test_it_is_seen_which_remedies_find_nothing_to_change_and_nothing_else_is_asked():
+    training = training_of()
+    loaded = Loaded(Source("t.py", "training", ""), training, ())
+    space = Space(REMEDIES)
+    asked = unrehearsed(space)
+    assert "range_test" not in asked.names
+    found = preflight(loaded, training, 1, 0, tries=asked)
+    left = asked.only(asked.names - set(found.refused))
+    assert set(found.refused) < asked.names
+    assert {receipt.remedy for receipt in assemble(training, left, space.by_name, seed=1).receipts} == left.names
+    assert Preflight.from_json(json.loads(json.dumps(dataclasses.asdict(found)))).refused == found.refused
+    assert preflight(loaded, training, 1, 0).refused == ()
 
 
 def test_a_softmax_in_double_precision_is_found():

@@ -18,16 +18,19 @@ import torch
 
 from remedy.commands.submit import metric_name
 from remedy.search.conduct import commit_of, space_of
+from remedy.search.defaults import unrehearsed
 from remedy.search.nightly.facts import UNSTEADY, NightFacts, minimal_facts, space_hash, yardstick
 from remedy.search.nightly.plan import Looked, NotRun
 from remedy.search.nightly.pool import folder_of
 from remedy.search.nightly.sweep import Entry, Sweep
 from remedy.search.spec import Spec
+from remedy.spaces.catalogue import REMEDIES
 from remedy.spaces.error import InputError, TimeLimit, raised
 from remedy.spaces.gather import inputs_of, probe_batch, targets_of
 from remedy.spaces.metric import parse_goal
 from remedy.spaces.process import reset_process
 from remedy.spaces.seeding import derive, seed_all
+from remedy.spaces.space import Space
 from remedy.spaces.target import Source, find, load
 from remedy.workers.detectors.choice import in_force
 from remedy.workers.executor import time_limit
@@ -121,17 +124,18 @@ def _found(source: Source, entry: Entry, sweep: Sweep, commit: str) -> dict[str,
     before = frozenset(sys.modules)
     reset_process()
     loaded = load(source)
-    training, kept = loaded.builders, []
+    training = loaded.builders
+    kept: list[Any] = []
     if entry.goal is not None:
         training = dataclasses.replace(training, goal=parse_goal(entry.goal, training.metric))
     data = training.data
 
     def remembered() -> Any:
-        kept.append(data())
-        return kept[-1]
+        kept[:] = [data()]
+        return kept[0]
 
     training = dataclasses.replace(training, data=remembered)
-    found = preflight(loaded, training, entry.seed, entry.seed)
+    found = preflight(loaded, training, entry.seed, entry.seed, tries=unrehearsed(Space(REMEDIES)))
     spec = Spec(
         study="check",
         source=source,
@@ -149,6 +153,7 @@ def _found(source: Source, entry: Entry, sweep: Sweep, commit: str) -> dict[str,
         suggested=found.suggested,
         preflight=tuple({**dataclasses.asdict(f), "suggests": list(f.suggests)} for f in found.findings),
         closed=found.closed,
+        refused=found.refused,
         code=loaded.code,
         commit=commit,
         audit=sweep.audit,
