@@ -20,7 +20,7 @@ DEFAULTS = (
     "weight_decay_off",
     "clip_norm",
 )
-"""What textbooks and Karpathy's "A Recipe for Training Neural Networks" (2019) begin with, for most slots one."""
+"""One for a slot: what textbooks, and Karpathy in "A Recipe for Training Neural Networks" (2019), would begin with."""
 LEAST = 3
 """Remedies from which on a combination is many: fewer are tried as what they are."""
 

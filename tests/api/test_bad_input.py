@@ -332,7 +332,7 @@ def test_a_training_that_raises_at_step_50_ends_the_study(remedy, contract):
     )
     contract(answer.json, 2)
     assert "Traceback" not in answer.err
-    assert answer.json["runs"] == {**dict.fromkeys(answer.json["runs"], 0), "total": 4, "failed": 4}
+    assert answer.json["runs"] == {**dict.fromkeys(answer.json["runs"], 0), "total": 5, "failed": 5}
     text = remedy("report", "late").out
     assert "boom at step 50" in text
     assert "Traceback" not in text
@@ -367,7 +367,7 @@ def test_a_training_that_exits_in_a_run_ends_that_run_only(here, remedy, contrac
     assert code == 2
     report = json.loads(out)
     contract(report, 2)
-    assert report["runs"]["failed"] == 4, "the control and the baseline"
+    assert report["runs"]["failed"] == 5, "the defaults, the control and the baseline"
     assert all("SystemExit" in reason for reason in report["baseline"]["reasons"])
 
 
@@ -404,7 +404,7 @@ def test_a_training_that_hangs_at_step_50_ends_by_its_time_limit(remedy, contrac
         timeout=120,
     )
     contract(answer.json, 2)
-    assert answer.json["runs"]["failed"] == 4, "the control and the baseline"
+    assert answer.json["runs"]["failed"] == 5, "the defaults, the control and the baseline"
     assert all("2 s" in reason for reason in answer.json["baseline"]["reasons"])
 
 
