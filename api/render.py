@@ -37,7 +37,7 @@ def report_text(
     else:
         page.line(_no_fix(report), "bold")
         for made in report.get("unproved") or ():
-            page.line(f"Converged once, and not proved: {made}", indent=2)
+            page.line(f"Converged on the search's seed, and not proved: {made}", indent=2)
     effects = [row for row in report["remedies"] if row.get("alone")]
     if effects:
         page.line()

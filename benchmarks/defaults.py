@@ -30,7 +30,7 @@ from remedy.spaces.space import Space
 from remedy.workers.loop import train
 from remedy.workers.run import setting_of
 
-FIRST_SEED, LAST = 5000, 3
+FIRST_SEED = 5000
 SPACE = Space(REMEDIES)
 
 
@@ -51,7 +51,7 @@ def converges(kind: Kind, parts: Parts, seed: int) -> bool:
     """Train to the end, with nothing that stops it; whether the mean of the last three validations is at the goal."""
     training = kind.training(seed)
     setting = setting_of(training, parts)
-    found = [seen.metric for seen in train(training, parts) if seen.metric is not None][-LAST:]
+    found = [seen.metric for seen in train(training, parts) if seen.metric is not None][-corpus.LAST :]
     return bool(found) and all(map(math.isfinite, found)) and meets(sum(found) / len(found), setting.goal, setting.mode)
 
 

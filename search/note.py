@@ -95,8 +95,10 @@ def _fixes(report: Mapping[str, Any]) -> str:
     fixes, base = report.get("fixes") or (), report.get("baseline") or {}
     if not fixes:
         searched = base.get("state") != "healthy" and report.get("exit_code") != 2
-        once = "".join(f"\n- converged once, and not proved: {code(made)}" for made in report.get("unproved") or ())
-        said = f"Nothing was confirmed.\n{once}" if once else "Nothing that was tried."
+        once = [
+            f"- converged on the search's seed, and not proved: {code(made)}" for made in report.get("unproved") or ()
+        ]
+        said = "\n".join(["Nothing was confirmed.", "", *once]) if once else "Nothing that was tried."
         return f"### What fixes it\n\n{said}" if searched else ""
     identical = bool(base.get("deterministic"))
     rows = [

@@ -121,7 +121,7 @@ def confirming(agenda: Agenda, candidate: Candidate) -> list[Entry]:
 
 
 def _unproved(agenda: Agenda) -> list[str]:
-    """Name what converged once, on the search's seed, and was not refuted; the fewest remedies first."""
+    """Name what converged on the search's seed and was not refuted, the fewest remedies first."""
     refuted = {candidate.combination for candidate in agenda.candidates if candidate.state is State.REFUTED}
     found = [
         entry.item.combination

@@ -29,9 +29,7 @@ def fixes(found: Findings, data: Mapping[str, str]) -> Html:
     if not found.fixes:
         if found.report.get("exit_code") != 3 or not found.runs:
             return Html()
-        once = found.report.get("unproved") or ()
-        told = f" Converged once, and not proved: {'; '.join(once)}." if once else ""
-        said = tag("p", f"Nothing that was tried was confirmed.{told}")
+        said = tag("p", "Nothing that was tried was confirmed.")
         return tag("section", tag("h2", "What fixes it"), said, _nearest(found))
     rows: list[Html] = []
     for place, fix in enumerate(found.fixes, start=1):

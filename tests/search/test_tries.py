@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from remedy.render import report_text
 from remedy.search.agenda import Agenda
 from remedy.search.defaults import DEFAULTS, defaults
 from remedy.search.ledger import Item
+from remedy.search.note import note
 from remedy.search.prior import ranked
 from remedy.search.tries import Tries
 from remedy.spaces import catalogue
@@ -18,7 +20,7 @@ from remedy.spaces.verdict import Verdict
 from remedy.workers.order import Phase
 from remedy.workers.result import RunResult
 from tests.search.laws import obeyed
-from tests.search.scripted import CHANCE, REMEDIES, SPACE, bench, needs, spec
+from tests.search.scripted import CHANCE, REMEDIES, SMALL, SPACE, bench, needs, spec
 
 FAULTS = ({"check": "head", "suggests": ["fused", "drop"]}, {"check": "scale", "suggests": ["scaled", "smaller"]})
 SUGGESTED = ("fused", "drop", "scaled", "smaller")
@@ -249,3 +251,14 @@ def test_the_defaults_are_made_once_whatever_finds_nothing_alone_later() -> None
     agenda.tell(item, RunResult(0, Outcome.INAPPLICABLE, "nothing", refused=("range_test",)))
     assert agenda.tries.defaults(100) == []
     assert [made.names for made in agenda.tries.defaults(101)] == [set(DEFAULTS)]  # where the seed is no good
+
+
+def test_a_study_that_confirmed_nothing_names_what_converged_and_was_not_refuted(tmp_path: Path) -> None:
+    told = bench(tmp_path, needs("fused"), 1, SMALL, runs=12).run()
+    assert obeyed(told)
+    assert (told.code, told.report["fixes"]) == (3, [])
+    (made,) = told.report["unproved"]
+    assert "fused" in made
+    assert f"Converged on the search's seed, and not proved: {made}" in report_text(told.report)
+    assert f"converged on the search's seed, and not proved: `{made}`" in note(told.report)
+    assert bench(tmp_path / "other", needs("fused"), 1, SMALL, fixes=1).run().report["unproved"] == []
